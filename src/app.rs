@@ -1,0 +1,360 @@
+//! The composition root: builds the parts in order, and takes them down in reverse.
+//!
+//! The control plane (sources, admin, findings) runs on the calling thread's runtime, DNS on a runtime of
+//! its own: a slow scrape or a large relist must not delay an answer.
+
+use std::collections::HashSet;
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::config::{Config, ConfigError, TableConfig};
+use crate::entry::Rules;
+use crate::finding::{Code, Severity};
+use crate::index::{Index, Partition};
+use crate::lifecycle::Readiness;
+use crate::metrics::Metrics;
+use crate::serve::hickory::Handler;
+use crate::serve::responder::Responder;
+use crate::serve::{listen, tcp, udp};
+use crate::source::advertise::Advertise;
+use crate::source::cluster::{self, Access, Cluster};
+use crate::source::files::Files;
+use crate::source::{Feed, Pending, Status};
+use crate::zone::Table;
+
+/// How often new findings are looked for after a change.
+const FINDINGS_EVERY: Duration = Duration::from_secs(1);
+/// The most findings logged at once.
+const FINDINGS_LOGGED: usize = 50;
+/// The longest wait for TCP replies in flight after the lameduck time.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Unix seconds.
+pub fn unix_now() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// The index with its sources, before anything runs.
+struct Core {
+    index: Arc<Index>,
+    rules: Arc<Rules>,
+    readiness: Readiness,
+    statuses: Vec<Arc<Status>>,
+    pending: Arc<Pending>,
+}
+
+impl Core {
+    fn new(config: &TableConfig) -> Result<Core, ConfigError> {
+        let table = Arc::new(Table::new(config.zones(unix_now())?));
+        let index = Arc::new(Index::new(config.policy.clone(), table, unix_now));
+        let rules = Arc::new(config.rules.clone());
+        let mut names = Vec::new();
+        if !config.sources.files.is_empty() {
+            names.push("files".to_owned());
+        }
+        if let Some(cluster) = &config.sources.cluster {
+            names.extend(cluster.scopes().iter().map(|scope| cluster::status_name(scope.as_deref())));
+        }
+        let statuses: Vec<_> = names
+            .into_iter()
+            .enumerate()
+            .map(|(i, name)| Arc::new(Status::new(name, Partition(i))))
+            .collect();
+        let pending = Pending::new(statuses.len(), index.clone());
+        Ok(Core { index, rules, readiness: Readiness::default(), statuses, pending })
+    }
+
+    /// The feeds, in the order of the statuses: files first.
+    fn feeds(&self) -> Vec<Feed> {
+        self.statuses
+            .iter()
+            .map(|status| {
+                let awaited =
+                    self.readiness.await_for(format!("the first complete list of {}", status.name()));
+                Feed::new(
+                    self.index.clone(),
+                    self.rules.clone(),
+                    status.clone(),
+                    self.pending.clone(),
+                    awaited,
+                )
+            })
+            .collect()
+    }
+
+    /// A partition beside those of the sources, for findings.
+    fn extra_partition(&self) -> Partition {
+        Partition(self.statuses.len())
+    }
+}
+
+/// Reads every source once: for commands that print and end.
+pub async fn load_once(config: &TableConfig) -> anyhow::Result<(Arc<Index>, Option<Access>)> {
+    let core = Core::new(config)?;
+    let mut feeds = core.feeds().into_iter();
+    if !config.sources.files.is_empty()
+        && let Some(feed) = feeds.next()
+    {
+        Files::load(config.sources.files.clone(), Arc::new(feed))?;
+    }
+    let mut access = None;
+    if let Some(source) = &config.sources.cluster {
+        let found = Access::find(source.kubeconfig.clone(), source.context.clone()).await?;
+        for (scope, feed) in source.scopes().into_iter().zip(feeds) {
+            cluster::list_once(&found, scope, feed).await?;
+        }
+        access = Some(found);
+    }
+    Ok((core.index, access))
+}
+
+/// Runs `serve` until a signal ends it.
+pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let control = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the control runtime")?;
+    let code = control.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        let mut signals = async move || {
+            tokio::select! {
+                _ = terminate.recv() => 143,
+                _ = interrupt.recv() => 130,
+            }
+        };
+        let lameduck = config.lameduck;
+        let running = tokio::select! {
+            started = start(config) => started?,
+            code = signals() => return Ok(ExitCode::from(code)),
+        };
+        signals().await;
+        tracing::info!(
+            seconds = lameduck.as_secs_f64(),
+            "shutting down: answering on, a second signal ends at once"
+        );
+        tokio::select! {
+            () = running.stop(lameduck) => Ok(ExitCode::SUCCESS),
+            code = signals() => Ok(ExitCode::from(code)),
+        }
+    });
+    // A list of a hanging API server must not hold the exit.
+    control.shutdown_background();
+    code
+}
+
+/// The running program, with the addresses it really has.
+pub struct Running {
+    /// DNS, UDP and TCP, in the order of `--listen`.
+    pub dns: Vec<SocketAddr>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+    readiness: Readiness,
+    drain: CancellationToken,
+    stop_admin: CancellationToken,
+    stop_files: Arc<AtomicBool>,
+    tcp: Arc<tcp::Server>,
+    data: Option<tokio::runtime::Runtime>,
+}
+
+/// Starts everything. Sockets come first: from then on every query gets a reply.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let core = Core::new(&config.table)?;
+    let metrics = Arc::new(Metrics::new(core.index.clone(), core.readiness.clone(), core.statuses.clone()));
+    let feeds = core.feeds();
+    let responder = Arc::new(Responder::new(
+        core.index.table().clone(),
+        config.answers.clone(),
+        config.table.advertise_addresses.clone(),
+    ));
+
+    let data = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
+        .thread_name("dns")
+        .enable_all()
+        .build()
+        .context("starting the DNS runtime")?;
+    let drain = CancellationToken::new();
+    let tcp = tcp::Server::new(
+        responder.clone(),
+        metrics.worker(),
+        metrics.tcp(),
+        config.tcp_connections,
+        drain.clone(),
+    );
+    let dns = serve_dns(&config, &core, &metrics, &responder, &tcp, &data)?;
+    let stop_admin = CancellationToken::new();
+    let admin = match config.admin_listen {
+        None => None,
+        Some(at) => {
+            let listener = tokio::net::TcpListener::from_std(listen::admin(at.address, at.any_host)?)?;
+            let address = listener.local_addr()?;
+            let pages = Admin { metrics: metrics.clone(), readiness: core.readiness.clone() };
+            tokio::spawn(admin::serve(listener, pages, stop_admin.clone()));
+            tracing::info!(%address, "serving admin");
+            Some(address)
+        }
+    };
+    let stop_files = Arc::new(AtomicBool::new(false));
+    start_sources(&config, &core, feeds, &responder, stop_files.clone()).await?;
+    tokio::spawn(watch_findings(core.index.clone(), metrics));
+    Ok(Running {
+        dns,
+        admin,
+        readiness: core.readiness,
+        drain,
+        stop_admin,
+        stop_files,
+        tcp,
+        data: Some(data),
+    })
+}
+
+fn serve_dns(
+    config: &Config,
+    core: &Core,
+    metrics: &Metrics,
+    responder: &Arc<Responder>,
+    tcp: &Arc<tcp::Server>,
+    data: &tokio::runtime::Runtime,
+) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut bound = Vec::new();
+    for at in &config.listen {
+        let listener = listen::dns(at.address, at.any_host)?;
+        let address = listener.udp.local_addr()?;
+        let _inside = data.enter();
+        let socket = tokio::net::UdpSocket::from_std(listener.udp)?;
+        let stream = tokio::net::TcpListener::from_std(listener.tcp)?;
+        let counters = metrics.worker();
+        let handler = Handler::new(responder.clone(), counters.clone());
+        let listening = core.readiness.await_for(format!("DNS on {address}"));
+        let serving = udp::serve(socket, responder.clone(), handler, counters);
+        let accepting = tcp.clone().accept(stream);
+        data.spawn(serving);
+        data.spawn(async move {
+            drop(listening);
+            accepting.await;
+        });
+        tracing::info!(%address, "serving DNS");
+        bound.push(address);
+    }
+    Ok(bound)
+}
+
+async fn start_sources(
+    config: &Config,
+    core: &Core,
+    feeds: Vec<Feed>,
+    responder: &Arc<Responder>,
+    stop_files: Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let sources = &config.table.sources;
+    let mut feeds = feeds.into_iter();
+    if !sources.files.is_empty()
+        && let Some(feed) = feeds.next()
+    {
+        let paths = sources.files.clone();
+        let files = tokio::task::spawn_blocking(move || Files::load(paths, Arc::new(feed))).await??;
+        std::thread::Builder::new()
+            .name("files".to_owned())
+            .spawn(move || files.follow(&stop_files))
+            .context("starting the thread that follows files")?;
+    }
+    let Some(source) = &sources.cluster else { return Ok(()) };
+    let access = Access::find(source.kubeconfig.clone(), source.context.clone()).await?;
+    for (scope, feed) in source.scopes().into_iter().zip(feeds) {
+        tokio::spawn(Cluster::new(&access, scope, feed)?.run());
+    }
+    if let Some(service) = &config.table.advertise_service
+        && config.table.advertise_addresses.is_empty()
+    {
+        let advertise = Advertise::new(&access, service.clone(), core.index.clone(), core.extra_partition())?;
+        let responder = responder.clone();
+        tokio::spawn(advertise.run(move |addresses| responder.advertise(addresses)));
+    }
+    Ok(())
+}
+
+impl Running {
+    /// Whether `/ready` says so.
+    pub fn is_ready(&self) -> bool {
+        self.readiness.is_ready()
+    }
+
+    /// L5: not ready at once, answering for `lameduck`, then TCP replies in flight are finished.
+    pub async fn stop(mut self, lameduck: Duration) {
+        self.readiness.drain();
+        tokio::time::sleep(lameduck).await;
+        self.drain.cancel();
+        if tokio::time::timeout(DRAIN_LIMIT, self.tcp.drained()).await.is_err() {
+            tracing::warn!("TCP replies were still in flight; closing their connections");
+        }
+        self.stop_files.store(true, Ordering::Relaxed);
+        self.stop_admin.cancel();
+        if let Some(data) = self.data.take() {
+            data.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop_files.store(true, Ordering::Relaxed);
+        self.stop_admin.cancel();
+        // A runtime must not be dropped inside another one in the ordinary way.
+        if let Some(data) = self.data.take() {
+            data.shutdown_background();
+        }
+    }
+}
+
+/// Counts findings for the metrics and logs new ones (F1), at most once a second and only after changes.
+async fn watch_findings(index: Arc<Index>, metrics: Arc<Metrics>) {
+    let hasher = foldhash::fast::RandomState::default();
+    let mut known: HashSet<u64> = HashSet::new();
+    let mut seen = None;
+    let mut tick = tokio::time::interval(FINDINGS_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let version = index.version();
+        if seen == Some(version) {
+            continue;
+        }
+        seen = Some(version);
+        let findings = index.findings();
+        let mut counts: Vec<(Code, u64)> = Vec::new();
+        let mut now = HashSet::with_capacity(findings.len());
+        let mut news = 0usize;
+        for finding in &findings {
+            match counts.last_mut() {
+                Some((code, count)) if *code == finding.code => *count += 1,
+                _ => counts.push((finding.code, 1)),
+            }
+            let hash = hasher.hash_one(finding);
+            now.insert(hash);
+            if finding.code.severity() == Severity::Info || known.contains(&hash) {
+                continue;
+            }
+            news += 1;
+            if news <= FINDINGS_LOGGED {
+                tracing::warn!(code = finding.code.as_str(), object = finding.object, "{finding}");
+            }
+        }
+        if news > FINDINGS_LOGGED {
+            tracing::warn!(more = news - FINDINGS_LOGGED, "more findings; globaldns_findings counts them");
+        }
+        known = now;
+        metrics.set_findings(counts);
+    }
+}

@@ -1,0 +1,64 @@
+//! Commands and flags. Every flag of `serve` has an environment variable `GLOBALDNS_<FLAG>`; the flag wins
+//! (X0). No flag is called `--port…` or `--service-…`: Kubernetes injects such variables for a Service
+//! called globaldns.
+
+mod export;
+mod serve;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
+use crate::serve::listen::ListenError;
+use crate::source::cluster::AccessError;
+use crate::source::files::LoadError;
+
+/// Bad usage or configuration (X1).
+const USAGE: u8 = 2;
+
+/// Authoritative DNS for *.global and *.<cluster>: answers the hosts of Istio ServiceEntries.
+#[derive(Debug, Parser)]
+#[command(name = "globaldns", version = version(), max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer DNS queries from ServiceEntries in files or a cluster
+    Serve(Box<serve::Serve>),
+    /// Print the name table as zone files, a hosts file or JSON, and end
+    Export(Box<export::Export>),
+}
+
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("GLOBALDNS_COMMIT"), ")")
+}
+
+/// Parses the command line and runs the command to its exit code (X1).
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Both ring and another provider may be linked one day; rustls must not have to choose.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let result = match cli.command {
+        Command::Serve(command) => command.run(),
+        Command::Export(command) => command.run(),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("globaldns: {error:#}");
+            ExitCode::from(if is_usage(&error) { USAGE } else { 1 })
+        }
+    }
+}
+
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<ConfigError>()
+        || error.is::<LoadError>()
+        || error.is::<AccessError>()
+        || error.is::<ListenError>()
+}

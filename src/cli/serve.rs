@@ -1,0 +1,147 @@
+//! `globaldns serve`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::table::TableArgs;
+use crate::app;
+use crate::config::{Config, ConfigError, Listen};
+use crate::serve::responder::Settings;
+use crate::telemetry::{self, LogFormat};
+use crate::wire::reply::MAX_NSID;
+
+#[derive(Args, Debug)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    table: TableArgs,
+
+    /// Always give addresses in listed order instead of taking turns
+    #[arg(long, env = "GLOBALDNS_NO_ROTATE", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
+    no_rotate: bool,
+    /// The name server identifier (RFC 5001) for clients that ask; empty for none [default: the host name]
+    #[arg(long, env = "GLOBALDNS_NSID", value_name = "TEXT", help_heading = "Answers")]
+    nsid: Option<String>,
+
+    /// Answer DNS over UDP and TCP here: ADDRESS[:PORT], :PORT, or off; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_LISTEN",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        default_value = "[::]:53",
+        help_heading = "Life"
+    )]
+    listen: Vec<String>,
+    /// The most TCP connections at a time
+    #[arg(
+        long, env = "GLOBALDNS_TCP_CONNECTIONS", value_name = "NUMBER", default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Life"
+    )]
+    tcp_connections: u32,
+    /// Serve /metrics, /health and /ready here: ADDRESS[:PORT], :PORT, or off
+    #[arg(
+        long,
+        env = "GLOBALDNS_ADMIN_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "[::]:9153",
+        help_heading = "Life"
+    )]
+    admin_listen: String,
+    /// How long to go on answering after SIGTERM, while clients notice that we are not ready (5s, 500ms)
+    #[arg(
+        long, env = "GLOBALDNS_LAMEDUCK", value_name = "DURATION", default_value = "5s",
+        value_parser = duration, help_heading = "Life"
+    )]
+    lameduck: Duration,
+    /// error, warn, info, debug, trace, or a filter such as globaldns=debug,kube=warn
+    #[arg(
+        long,
+        env = "GLOBALDNS_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info",
+        help_heading = "Life"
+    )]
+    log_level: String,
+    /// How log lines look
+    #[arg(
+        long,
+        env = "GLOBALDNS_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "auto",
+        help_heading = "Life"
+    )]
+    log_format: LogFormat,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        telemetry::start(&self.log_level, self.log_format).map_err(|error| ConfigError(error.to_string()))?;
+        app::run(self.config()?)
+    }
+
+    fn config(self) -> Result<Config, ConfigError> {
+        let table = self.table.config()?;
+        let nsid = self.nsid.map_or_else(host_name, String::into_bytes);
+        if nsid.len() > MAX_NSID {
+            return Err(ConfigError(format!(
+                "--nsid is {} octets long; at most {MAX_NSID} fit beside an answer",
+                nsid.len()
+            )));
+        }
+        let mut listen = Vec::new();
+        for text in &self.listen {
+            listen.push(parse_listen("--listen", text, 53)?);
+        }
+        if listen.len() > 1 && listen.contains(&None) {
+            return Err(ConfigError(
+                "--listen off cannot stand beside another address; name one or the other".to_owned(),
+            ));
+        }
+        let mut admin_listen = parse_listen("--admin-listen", &self.admin_listen, 9153)?;
+        let mut listen: Vec<Listen> = listen.into_iter().flatten().collect();
+        // The defaults name no host either.
+        for at in listen.iter_mut().chain(&mut admin_listen) {
+            at.any_host |= [DEFAULT_LISTEN, DEFAULT_ADMIN_LISTEN].contains(&at.address.to_string().as_str());
+        }
+        let answers = Settings {
+            ttl: table.policy.ttl,
+            negative_ttl: table.negative_ttl,
+            rotate: !self.no_rotate,
+            nsid,
+        };
+        Ok(Config {
+            table,
+            answers,
+            listen,
+            admin_listen,
+            tcp_connections: self.tcp_connections as usize,
+            lameduck: self.lameduck,
+        })
+    }
+}
+
+const DEFAULT_LISTEN: &str = "[::]:53";
+const DEFAULT_ADMIN_LISTEN: &str = "[::]:9153";
+
+fn parse_listen(flag: &str, text: &str, port: u16) -> Result<Option<Listen>, ConfigError> {
+    Listen::parse(text, port)
+        .map_err(|error| ConfigError(format!("{flag} {text:?} is not an address to listen on; {error}")))
+}
+
+fn host_name() -> Vec<u8> {
+    let mut name = nix::unistd::gethostname().map(|name| name.into_encoded_bytes()).unwrap_or_default();
+    name.truncate(MAX_NSID);
+    name
+}
+
+/// A number with a unit, or seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).map_err(|error| format!("{error}; write 5s, 500ms or 1m")),
+    }
+}

@@ -1,0 +1,215 @@
+//! The flags of every command that builds a name table.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use crate::config::{ClusterSource, ConfigError, Sources, TableConfig};
+use crate::entry::{Rules, TTL_RANGE};
+use crate::index::Policy;
+use crate::source::advertise::ServiceName;
+use crate::wire::name::Name;
+use crate::zone::answer::Family;
+
+#[derive(Args, Debug)]
+pub(super) struct TableArgs {
+    /// A zone to answer for, with everything below it; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_ZONE",
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "global",
+        help_heading = "Zones"
+    )]
+    zone: Vec<String>,
+    /// The cluster's own domain: never a zone, and never captured by a wildcard
+    #[arg(
+        long,
+        env = "GLOBALDNS_CLUSTER_DOMAIN",
+        value_name = "NAME",
+        default_value = "cluster.local",
+        help_heading = "Zones"
+    )]
+    cluster_domain: String,
+
+    /// Read ServiceEntries from a file or directory (*.yaml, *.yml, *.json), or - for standard input;
+    /// repeatable. Without --kubernetes, --kubeconfig or --context no cluster is contacted then
+    #[arg(
+        long,
+        env = "GLOBALDNS_FILE",
+        value_name = "PATH",
+        value_delimiter = ',',
+        help_heading = "Sources"
+    )]
+    file: Vec<PathBuf>,
+    /// Watch the cluster as well when --file is given
+    #[arg(long, env = "GLOBALDNS_KUBERNETES", value_parser = BoolishValueParser::new(), help_heading = "Sources")]
+    kubernetes: bool,
+    /// Watch this namespace of the cluster instead of all; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_NAMESPACE",
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Sources"
+    )]
+    namespace: Vec<String>,
+    /// The kubeconfig file, instead of in-cluster credentials or $KUBECONFIG
+    #[arg(long, env = "GLOBALDNS_KUBECONFIG", value_name = "PATH", help_heading = "Sources")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubeconfig context, instead of the current one
+    #[arg(long, env = "GLOBALDNS_CONTEXT", value_name = "NAME", help_heading = "Sources")]
+    context: Option<String>,
+
+    /// The address of hosts whose entries give none (except with resolution NONE); at most one IPv4 and
+    /// one IPv6 address
+    #[arg(
+        long,
+        env = "GLOBALDNS_DEFAULT_ADDRESS",
+        value_name = "IP",
+        value_delimiter = ',',
+        help_heading = "Addresses"
+    )]
+    default_address: Vec<IpAddr>,
+    /// Skip entries with resolution NONE, as istiocoredns did
+    #[arg(
+        long, env = "GLOBALDNS_SKIP_RESOLUTION_NONE", value_parser = BoolishValueParser::new(),
+        help_heading = "Addresses"
+    )]
+    skip_resolution_none: bool,
+
+    /// Serve wildcards directly under a zone (*.global)
+    #[arg(
+        long, env = "GLOBALDNS_APEX_WILDCARDS", value_parser = BoolishValueParser::new(), help_heading = "Hosts"
+    )]
+    apex_wildcards: bool,
+
+    /// A namespace whose entries own a host before all others, most preferred first; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_PREFER_NAMESPACE",
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Owners"
+    )]
+    prefer_namespace: Vec<String>,
+    /// Serve only entries exported to every namespace
+    #[arg(
+        long, env = "GLOBALDNS_PUBLIC_ONLY", value_parser = BoolishValueParser::new(), help_heading = "Owners"
+    )]
+    public_only: bool,
+
+    /// TTL of answers in seconds; an entry's annotation globaldns.io/ttl overrides it
+    #[arg(
+        long, env = "GLOBALDNS_TTL", value_name = "SECONDS", default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(ttl_range()), help_heading = "Answers"
+    )]
+    ttl: u32,
+    /// TTL of negative answers in seconds
+    #[arg(
+        long, env = "GLOBALDNS_NEGATIVE_TTL", value_name = "SECONDS", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(0..=300), help_heading = "Answers"
+    )]
+    negative_ttl: u32,
+    /// The address of the zones' name server; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_ADVERTISE_ADDRESS",
+        value_name = "IP",
+        value_delimiter = ',',
+        help_heading = "Answers"
+    )]
+    advertise_address: Vec<IpAddr>,
+    /// Take the name server's addresses from this Service's ClusterIPs
+    #[arg(
+        long,
+        env = "GLOBALDNS_ADVERTISE_SERVICE",
+        value_name = "NAMESPACE/NAME",
+        help_heading = "Answers"
+    )]
+    advertise_service: Option<ServiceName>,
+}
+
+fn ttl_range() -> std::ops::RangeInclusive<i64> {
+    i64::from(*TTL_RANGE.start())..=i64::from(*TTL_RANGE.end())
+}
+
+impl TableArgs {
+    pub(super) fn config(self) -> Result<TableConfig, ConfigError> {
+        let zones = self.zone.iter().map(|text| name("--zone", text)).collect::<Result<_, _>>()?;
+        let cluster_domain = name("--cluster-domain", &self.cluster_domain)?;
+        let from_cluster =
+            self.file.is_empty() || self.kubernetes || self.kubeconfig.is_some() || self.context.is_some();
+        if !from_cluster {
+            let unused = if !self.namespace.is_empty() {
+                Some("--namespace")
+            } else if self.advertise_service.is_some() {
+                Some("--advertise-service")
+            } else {
+                None
+            };
+            if let Some(flag) = unused {
+                return Err(ConfigError(format!(
+                    "{flag} needs a cluster, and with --file alone none is contacted; add --kubernetes, or leave {flag} out"
+                )));
+            }
+        }
+        for family in [Family::V4, Family::V6] {
+            let of_family: Vec<_> =
+                self.default_address.iter().filter(|a| Family::of(**a) == family).collect();
+            if let [_, second, ..] = of_family[..] {
+                return Err(ConfigError(format!(
+                    "--default-address {second}: there is already one of this family; give at most one IPv4 and one IPv6 address"
+                )));
+            }
+        }
+        for (flag, addresses) in
+            [("--default-address", &self.default_address), ("--advertise-address", &self.advertise_address)]
+        {
+            if let Some(address) = addresses.iter().find(|a| a.is_unspecified()) {
+                return Err(ConfigError(format!(
+                    "{flag} {address}: the unspecified address reaches nothing; give the address clients shall use"
+                )));
+            }
+        }
+        Ok(TableConfig {
+            zones,
+            cluster_domain,
+            sources: Sources {
+                files: self.file,
+                cluster: from_cluster.then_some(ClusterSource {
+                    kubeconfig: self.kubeconfig,
+                    context: self.context,
+                    namespaces: self.namespace,
+                }),
+            },
+            rules: Rules {
+                apex_wildcards: self.apex_wildcards,
+                skip_resolution_none: self.skip_resolution_none,
+                public_only: self.public_only,
+            },
+            policy: Policy {
+                prefer_namespaces: self.prefer_namespace,
+                default_addresses: self.default_address,
+                ttl: self.ttl,
+            },
+            negative_ttl: self.negative_ttl,
+            advertise_addresses: self.advertise_address,
+            advertise_service: self.advertise_service,
+        })
+    }
+}
+
+fn name(flag: &str, text: &str) -> Result<Name, ConfigError> {
+    let error = match Name::parse(text) {
+        Ok(name) => return Ok(name),
+        Err(_) if text == "." => "the root cannot be a zone of ours: every name would end here".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(ConfigError(format!(
+        "{flag} {text:?} is not a usable name: {error}; write a DNS name such as global or cluster2"
+    )))
+}

@@ -1,0 +1,196 @@
+//! F1: a typed fact about an entry, host, address, file or zone, shown alike by every surface.
+
+use std::fmt;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Something the author wrote is not served.
+    Error,
+    /// Served, or not, in a way the author may not expect.
+    Warning,
+    /// Worth knowing, nothing to do.
+    Info,
+}
+
+impl Severity {
+    /// Lower-case name, as metrics and messages write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident $text:literal $severity:ident,)*) => {
+        /// The closed list of finding codes; each has one severity.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The code as messages and metrics write it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $text,)* }
+            }
+
+            /// Its severity.
+            pub fn severity(self) -> Severity {
+                match self { $(Code::$name => Severity::$severity,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// An address is neither an IP address nor a one-address CIDR (A1).
+    AddressInvalid "address-invalid" Error,
+    /// Served, but link-local addresses are not routed (A1).
+    AddressLinkLocal "address-link-local" Warning,
+    /// Served, but loopback addresses never leave the pod (A1).
+    AddressLoopback "address-loopback" Warning,
+    /// Served, but multicast addresses are not routed to a service (A1).
+    AddressMulticast "address-multicast" Warning,
+    /// A CIDR of more than one address is no answer (A1).
+    AddressRange "address-range" Warning,
+    /// The same address under different hosts of different entries (O4).
+    AddressShared "address-shared" Warning,
+    /// `0.0.0.0` or `::` (A1).
+    AddressUnspecified "address-unspecified" Error,
+    /// The Service named by `--advertise-service` gives no address (D5).
+    AdvertiseService "advertise-service" Warning,
+    /// Another entry owns the host (O1, O3).
+    ClaimLost "claim-lost" Warning,
+    /// The cluster does not serve ServiceEntries (L1).
+    CrdAbsent "crd-absent" Warning,
+    /// `exportTo: ["~"]` (O5).
+    ExportHidden "export-hidden" Info,
+    /// Not exported to all namespaces, and `--public-only` is set (O5).
+    ExportNotPublic "export-not-public" Info,
+    /// A field has another type than the API says (S5).
+    FieldType "field-type" Error,
+    /// A file cannot be read or parsed any more; its last good content is served (S3).
+    FileUnreadable "file-unreadable" Error,
+    /// A wildcard directly under a zone (H5).
+    HostApexWildcard "host-apex-wildcard" Warning,
+    /// Not a host name (H1).
+    HostInvalid "host-invalid" Error,
+    /// A host without any address does not exist in DNS (A7).
+    HostNoAddress "host-no-address" Warning,
+    /// Outside every zone (H2).
+    HostOutsideZones "host-outside-zones" Info,
+    /// `<hostname>`, `$(…)` and the like: a template that was not filled in (H1).
+    Placeholder "placeholder" Error,
+    /// `dns.<zone>` or `ns.dns.<zone>` (D5).
+    HostReserved "host-reserved" Error,
+    /// No hosts at all.
+    HostsEmpty "hosts-empty" Warning,
+    /// `--skip-resolution-none` is set (A5).
+    ResolutionNoneSkipped "resolution-none-skipped" Info,
+    /// The annotation `globaldns.io/ttl` is not a TTL (D2).
+    TtlInvalid "ttl-invalid" Warning,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Finding {
+    /// What kind of fact.
+    pub code: Code,
+    /// `namespace/name`, `file:document`, a file or a Service.
+    pub object: String,
+    /// Field path inside the object, such as `spec.addresses[1]`; empty for the whole object.
+    pub field: String,
+    /// The value found there, shortened to 200 characters.
+    pub value: String,
+    /// Why it is a finding.
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Finding {
+    /// A finding; `value` is shortened.
+    pub fn new(
+        code: Code,
+        object: impl Into<String>,
+        field: impl Into<String>,
+        value: &str,
+        why: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            code,
+            object: object.into(),
+            field: field.into(),
+            value: shorten(value),
+            why: why.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+fn shorten(value: &str) -> String {
+    const LONGEST: usize = 200;
+    match value.char_indices().nth(LONGEST) {
+        None => value.to_owned(),
+        Some((end, _)) => format!("{}…", &value[..end]),
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}] {}", self.code.severity().as_str(), self.code.as_str(), self.object)?;
+        if !self.field.is_empty() {
+            write!(f, ": {}", self.field)?;
+        }
+        if !self.value.is_empty() {
+            // Debug form: whatever a ServiceEntry holds cannot steer the terminal.
+            write!(f, " {:?}", self.value)?;
+        }
+        write!(f, ": {}; {}", self.why, self.remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [F1]
+    #[test]
+    fn a_finding_names_code_object_field_value_reason_and_remedy() {
+        let finding = Finding::new(
+            Code::AddressRange,
+            "foo/bar",
+            "spec.addresses[1]",
+            "10.0.0.0/8",
+            "a CIDR of more than one address is no answer",
+            "list single addresses",
+        );
+        assert_eq!(
+            finding.to_string(),
+            "warning [address-range] foo/bar: spec.addresses[1] \"10.0.0.0/8\": a CIDR of more than one address is no answer; list single addresses"
+        );
+    }
+
+    /// [F1]
+    #[test]
+    fn values_are_shortened_and_cannot_steer_the_terminal() {
+        let finding = Finding::new(Code::HostInvalid, "a/b", "", &"é\u{1b}[31m".repeat(100), "w", "r");
+        assert_eq!(finding.value.chars().count(), 201);
+        assert!(!finding.to_string().contains('\u{1b}'));
+    }
+
+    /// [F1]
+    #[test]
+    fn codes_are_unique() {
+        let mut texts: Vec<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), Code::ALL.len());
+    }
+}

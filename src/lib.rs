@@ -1,0 +1,50 @@
+//! globaldns: authoritative DNS for the hosts of Istio ServiceEntries.
+//!
+//! # Map
+//!
+//! ```text
+//! main → cli → config
+//!          └→ app ─┬→ source::{files, cluster, advertise} → entry → index ─┐
+//!                  │                                                       ├→ zone → wire
+//!                  ├→ serve::{udp, tcp} → serve::responder ────────────────┘
+//!                  │                  └→ serve::hickory (what the responder declines)
+//!                  ├→ admin → metrics
+//!                  └→ export (the table as text)
+//! lifecycle, telemetry, finding: leaves that anyone above `zone` may use
+//! ```
+//!
+//! One **ServiceEntry event**: `source` reads the object's JSON into an [`entry::Entry`] (what it contributes,
+//! and its [`finding`]s); [`index`] recomputes the hosts it touches from all their live claims; [`zone`]
+//! encodes each changed host's answers once and replaces its node.
+//!
+//! One **query**: [`serve::udp`] or [`serve::tcp`] hands the octets to [`serve::responder`], which parses them
+//! ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the node's encoded records.
+//!
+//! # Rules
+//!
+//! - `wire`, `zone`, `entry`, `index` and `finding` are synchronous and free of tokio, kube and hickory; they
+//!   are tested without a server, with a clock that is passed in.
+//! - `serve` never imports `source`, nor `source` `serve`: they meet in the name table.
+//! - Only `app` sees everything. It returns the addresses it bound, so tests run the real program on port 0.
+//! - `docs/contract.md` numbers every promise; code and tests cite the clauses (`D13`).
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod entry;
+pub mod export;
+pub mod finding;
+pub mod index;
+pub mod lifecycle;
+pub mod metrics;
+pub mod serve;
+pub mod source;
+pub mod telemetry;
+pub mod wire;
+pub mod zone;
+
+/// The package's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit it was built from, or `unknown`.
+pub const COMMIT: &str = env!("GLOBALDNS_COMMIT");

@@ -1,0 +1,96 @@
+//! Readiness and shutdown: guards that drop instead of flags that are forgotten.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What has to happen before the program is ready (L1), and whether it is leaving (L5).
+#[derive(Clone, Default)]
+pub struct Readiness {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Name of what is awaited, with how many guards wait for it.
+    awaited: BTreeMap<String, usize>,
+    draining: bool,
+}
+
+/// Dropping it says that one thing is ready.
+pub struct Awaited {
+    readiness: Readiness,
+    what: String,
+}
+
+impl Readiness {
+    /// One more thing to wait for.
+    pub fn await_for(&self, what: impl Into<String>) -> Awaited {
+        let what = what.into();
+        *self.lock().awaited.entry(what.clone()).or_default() += 1;
+        Awaited { readiness: self.clone(), what }
+    }
+
+    /// True when nothing is awaited and no shutdown has begun.
+    pub fn is_ready(&self) -> bool {
+        let state = self.lock();
+        !state.draining && state.awaited.is_empty()
+    }
+
+    /// Why the program is not ready, one reason per item.
+    pub fn reasons(&self) -> Vec<String> {
+        let state = self.lock();
+        let draining = state.draining.then(|| "shutting down".to_owned());
+        draining.into_iter().chain(state.awaited.keys().map(|what| format!("waiting for {what}"))).collect()
+    }
+
+    /// From now on not ready, for good.
+    pub fn drain(&self) {
+        self.lock().draining = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let mut state = self.readiness.lock();
+        if let Some(count) = state.awaited.get_mut(&self.what) {
+            *count -= 1;
+            if *count == 0 {
+                state.awaited.remove(&self.what);
+            }
+        }
+        let left: Vec<_> = state.awaited.keys().cloned().collect();
+        drop(state);
+        if left.is_empty() {
+            tracing::info!(done = %self.what, "ready");
+        } else {
+            tracing::debug!(done = %self.what, awaited = left.join(", "), "not ready yet");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [L1] [L5]
+    #[test]
+    fn ready_when_the_last_guard_drops_and_never_again_after_a_drain() {
+        let readiness = Readiness::default();
+        let files = readiness.await_for("files");
+        let udp = [readiness.await_for("dns sockets"), readiness.await_for("dns sockets")];
+        assert_eq!(readiness.reasons(), ["waiting for dns sockets", "waiting for files"]);
+        drop(files);
+        let [one, two] = udp;
+        drop(one);
+        assert!(!readiness.is_ready());
+        drop(two);
+        assert!(readiness.is_ready());
+        readiness.drain();
+        assert!(!readiness.is_ready());
+        assert_eq!(readiness.reasons(), ["shutting down"]);
+    }
+}

@@ -1,0 +1,454 @@
+//! What `/metrics` shows.
+//!
+//! The query path adds to plain atomics of its own worker ([`Counters`]); a scrape sums the workers and
+//! reads the table, the index and the sources. No label is ever chosen by a client.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Registry, TextEncoder};
+
+use crate::finding::Code;
+use crate::index::Index;
+use crate::lifecycle::Readiness;
+use crate::source::Status;
+use crate::wire::{Rcode, Transport, rtype};
+use crate::zone::Zone;
+use crate::zone::answer::Family;
+
+/// The label of a query no zone of ours covers, or that was not understood so far.
+const NO_ZONE: &str = "-";
+
+/// Query types with a label of their own; the rest is `other`.
+const TYPES: [(u16, &str); 13] = [
+    (rtype::A, "A"),
+    (rtype::AAAA, "AAAA"),
+    (rtype::ANY, "ANY"),
+    (5, "CNAME"),
+    (rtype::DS, "DS"),
+    (65, "HTTPS"),
+    (15, "MX"),
+    (rtype::NS, "NS"),
+    (12, "PTR"),
+    (rtype::SOA, "SOA"),
+    (33, "SRV"),
+    (16, "TXT"),
+    (0, "other"),
+];
+
+/// Upper bounds of the duration histogram, seconds: an answer takes microseconds.
+const DURATION_BOUNDS: [f64; 11] = [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 1e-1];
+
+const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Udp, "udp"), (Transport::Tcp, "tcp")];
+const FAMILIES: [(Family, &str); 2] = [(Family::V4, "4"), (Family::V6, "6")];
+
+/// What one worker counts. Relaxed atomics: a scrape may be one query behind.
+pub struct Counters {
+    zones: usize,
+    requests: Box<[AtomicU64]>,
+    responses: Box<[AtomicU64]>,
+    durations: [[AtomicU64; DURATION_BOUNDS.len() + 1]; 2],
+    duration_nanos: [AtomicU64; 2],
+    silent: [AtomicU64; 2],
+    truncated: [AtomicU64; 2],
+    turn: AtomicU32,
+}
+
+/// A query as the counters see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'z> {
+    /// How it came.
+    pub transport: Transport,
+    /// From which address family.
+    pub family: Family,
+    /// The covering zone, if that far was read.
+    pub zone: Option<&'z Zone>,
+    /// Query type, 0 if it was not read.
+    pub qtype: u16,
+}
+
+impl Counters {
+    /// Counters for a server of `zones` zones.
+    pub fn new(zones: usize) -> Counters {
+        let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
+        Counters {
+            zones,
+            requests: zeros((zones + 1) * 4 * TYPES.len()),
+            responses: zeros((zones + 1) * 2 * Rcode::ALL.len()),
+            durations: Default::default(),
+            duration_nanos: Default::default(),
+            silent: Default::default(),
+            truncated: Default::default(),
+            turn: AtomicU32::new(0),
+        }
+    }
+
+    /// Counts one reply.
+    pub fn reply(&self, query: Counted<'_>, rcode: Rcode, truncated: bool) {
+        let zone = query.zone.map_or(self.zones, Zone::index);
+        let (transport, family) = (query.transport as usize, query.family as usize);
+        let qtype = TYPES.iter().position(|(t, _)| *t == query.qtype).unwrap_or(TYPES.len() - 1);
+        let request = ((zone * 2 + transport) * 2 + family) * TYPES.len() + qtype;
+        self.requests[request].fetch_add(1, Ordering::Relaxed);
+        let response = (zone * 2 + transport) * Rcode::ALL.len() + rcode.position();
+        self.responses[response].fetch_add(1, Ordering::Relaxed);
+        if truncated {
+            self.truncated[transport].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a message that gets no reply (D11).
+    pub fn silence(&self, transport: Transport) {
+        self.silent[transport as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records how long a reply took, from the message's arrival in the program to the reply's bytes.
+    pub fn duration(&self, transport: Transport, taken: Duration) {
+        let seconds = taken.as_secs_f64();
+        let bucket = DURATION_BOUNDS.iter().position(|bound| seconds <= *bound);
+        let transport = transport as usize;
+        self.durations[transport][bucket.unwrap_or(DURATION_BOUNDS.len())].fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
+        self.duration_nanos[transport].fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// The record of `n` to begin with (D2). A golden-ratio sequence: whatever share of the queries asks
+    /// for one name, its records take turns.
+    pub fn turn(&self, n: usize) -> usize {
+        let x = self.turn.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9);
+        ((u64::from(x) * n as u64) >> 32) as usize
+    }
+}
+
+/// Everything a scrape reads.
+pub struct Metrics {
+    registry: Registry,
+    index: Arc<Index>,
+    readiness: Readiness,
+    sources: Vec<Arc<Status>>,
+    counters: Mutex<Vec<Arc<Counters>>>,
+    tcp: Arc<TcpCounters>,
+    findings: Mutex<Vec<(Code, u64)>>,
+}
+
+/// What the TCP listener counts.
+#[derive(Debug, Default)]
+pub struct TcpCounters {
+    /// Open connections.
+    pub open: AtomicU64,
+    /// Connections accepted so far.
+    pub accepted: AtomicU64,
+    /// Idle connections closed to make room (D14).
+    pub evicted: AtomicU64,
+    /// New connections closed because all others were busy (D14).
+    pub rejected: AtomicU64,
+}
+
+impl Metrics {
+    /// Metrics over the program's state; workers join by [`Metrics::worker`].
+    pub fn new(index: Arc<Index>, readiness: Readiness, sources: Vec<Arc<Status>>) -> Metrics {
+        let registry = Registry::new();
+        #[cfg(target_os = "linux")]
+        if let Err(error) =
+            registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+        {
+            tracing::warn!(%error, "process metrics are not available");
+        }
+        Metrics {
+            registry,
+            index,
+            readiness,
+            sources,
+            counters: Mutex::default(),
+            tcp: Arc::default(),
+            findings: Mutex::default(),
+        }
+    }
+
+    /// Counters for one more worker.
+    pub fn worker(&self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::new(self.index.table().zones().len()));
+        self.workers().push(counters.clone());
+        counters
+    }
+
+    /// The TCP listener's counters.
+    pub fn tcp(&self) -> Arc<TcpCounters> {
+        self.tcp.clone()
+    }
+
+    /// Publishes the number of findings by code; codes that are not listed have none.
+    pub fn set_findings(&self, counts: Vec<(Code, u64)>) {
+        *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+
+    fn workers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Counters>>> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The exposition, in Prometheus' text format 0.0.4.
+    pub fn render(&self) -> String {
+        let mut families = self.registry.gather();
+        self.traffic(&mut families);
+        self.table(&mut families);
+        self.source(&mut families);
+        families.retain(|family| !family.get_metric().is_empty());
+        // Encoding fails only on families without a name or metrics, and there are none.
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+    }
+
+    fn traffic(&self, families: &mut Vec<MetricFamily>) {
+        let workers = self.workers().clone();
+        let sum = |get: &dyn Fn(&Counters) -> u64| workers.iter().map(|w| get(w)).sum::<u64>() as f64;
+        let table = self.index.table();
+        let mut zones: Vec<String> = table.zones().iter().map(|z| z.apex().to_string()).collect();
+        zones.push(NO_ZONE.to_owned());
+
+        let mut requests = FamilyBuilder::counter(
+            "globaldns_dns_requests_total",
+            "Queries answered, by zone, transport, IP family of the client and query type.",
+        );
+        let mut responses = FamilyBuilder::counter(
+            "globaldns_dns_responses_total",
+            "Replies by zone, transport and response code.",
+        );
+        for (z, zone) in zones.iter().enumerate() {
+            for (t, (_, transport)) in TRANSPORTS.iter().enumerate() {
+                for (f, (_, family)) in FAMILIES.iter().enumerate() {
+                    for (q, (_, qtype)) in TYPES.iter().enumerate() {
+                        let at = ((z * 2 + t) * 2 + f) * TYPES.len() + q;
+                        let count = sum(&|w| w.requests[at].load(Ordering::Relaxed));
+                        // A zone × type matrix is mostly zeros; only what occurred is a series.
+                        if count > 0.0 {
+                            requests.add(
+                                &[
+                                    ("zone", zone),
+                                    ("transport", transport),
+                                    ("family", family),
+                                    ("type", qtype),
+                                ],
+                                count,
+                            );
+                        }
+                    }
+                }
+                for rcode in Rcode::ALL {
+                    let at = (z * 2 + t) * Rcode::ALL.len() + rcode.position();
+                    responses.add(
+                        &[("zone", zone), ("transport", transport), ("rcode", rcode.mnemonic())],
+                        sum(&|w| w.responses[at].load(Ordering::Relaxed)),
+                    );
+                }
+            }
+        }
+        let mut durations = FamilyBuilder::histogram(
+            "globaldns_dns_request_duration_seconds",
+            "Time from a message's arrival in the program to its reply, by transport.",
+        );
+        let mut silent = FamilyBuilder::counter(
+            "globaldns_dns_silent_total",
+            "Messages that get no reply: under 12 octets, responses, source port 0.",
+        );
+        let mut truncated =
+            FamilyBuilder::counter("globaldns_dns_truncated_total", "Replies with the TC bit, by transport.");
+        for (t, (_, transport)) in TRANSPORTS.iter().enumerate() {
+            let labels = [("transport", *transport)];
+            let buckets: Vec<u64> = (0..=DURATION_BOUNDS.len())
+                .map(|b| workers.iter().map(|w| w.durations[t][b].load(Ordering::Relaxed)).sum())
+                .collect();
+            durations.add_histogram(
+                &labels,
+                &buckets,
+                sum(&|w| w.duration_nanos[t].load(Ordering::Relaxed)) / 1e9,
+            );
+            silent.add(&labels, sum(&|w| w.silent[t].load(Ordering::Relaxed)));
+            truncated.add(&labels, sum(&|w| w.truncated[t].load(Ordering::Relaxed)));
+        }
+        let tcp = |name, help, value: &AtomicU64| {
+            FamilyBuilder::counter(name, help).with(&[], value.load(Ordering::Relaxed) as f64)
+        };
+        families.extend([
+            requests.done(),
+            responses.done(),
+            durations.done(),
+            silent.done(),
+            truncated.done(),
+            FamilyBuilder::gauge("globaldns_tcp_connections", "Open DNS connections over TCP.")
+                .with(&[], self.tcp.open.load(Ordering::Relaxed) as f64)
+                .done(),
+            tcp("globaldns_tcp_accepted_total", "DNS connections accepted.", &self.tcp.accepted).done(),
+            tcp("globaldns_tcp_evicted_total", "Idle connections closed to make room.", &self.tcp.evicted)
+                .done(),
+            tcp(
+                "globaldns_tcp_rejected_total",
+                "New connections closed because every other one was busy.",
+                &self.tcp.rejected,
+            )
+            .done(),
+        ]);
+    }
+
+    fn table(&self, families: &mut Vec<MetricFamily>) {
+        let mut hosts =
+            FamilyBuilder::gauge("globaldns_zone_hosts", "Hosts with answers, wildcards included, by zone.");
+        let mut serial = FamilyBuilder::gauge("globaldns_zone_serial", "SOA serial by zone (Unix seconds).");
+        for zone in self.index.table().zones().iter() {
+            let apex = zone.apex().to_string();
+            hosts.add(&[("zone", &apex)], zone.hosts() as f64);
+            serial.add(&[("zone", &apex)], f64::from(zone.serial()));
+        }
+        let mut findings = FamilyBuilder::gauge("globaldns_findings", "Findings by code and severity.");
+        let counts = self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for code in Code::ALL {
+            let count = counts.iter().find(|(c, _)| c == code).map_or(0, |(_, n)| *n);
+            findings.add(&[("code", code.as_str()), ("severity", code.severity().as_str())], count as f64);
+        }
+        families.extend([
+            hosts.done(),
+            serial.done(),
+            findings.done(),
+            FamilyBuilder::gauge(
+                "globaldns_ready",
+                "1 once every source has delivered a complete list and DNS is served.",
+            )
+            .with(&[], f64::from(u8::from(self.readiness.is_ready())))
+            .done(),
+            FamilyBuilder::gauge("globaldns_build_info", "1, labelled with what was built.")
+                .with(&[("version", crate::VERSION), ("commit", crate::COMMIT)], 1.0)
+                .done(),
+        ]);
+    }
+
+    fn source(&self, families: &mut Vec<MetricFamily>) {
+        let mut complete = FamilyBuilder::gauge(
+            "globaldns_source_complete",
+            "1 once the source has delivered a complete list.",
+        );
+        let mut up =
+            FamilyBuilder::gauge("globaldns_source_up", "1 while the source's last attempt succeeded.");
+        let mut age = FamilyBuilder::gauge(
+            "globaldns_source_contact_age_seconds",
+            "Seconds since the source last answered; at most about 45 while all is well.",
+        );
+        let mut entries = FamilyBuilder::gauge("globaldns_source_entries", "ServiceEntries held, by source.");
+        let mut events =
+            FamilyBuilder::counter("globaldns_source_events_total", "Events received, by source and kind.");
+        let mut relists =
+            FamilyBuilder::counter("globaldns_source_relists_total", "Complete lists received, by source.");
+        let mut errors = FamilyBuilder::counter(
+            "globaldns_source_errors_total",
+            "Failed lists, watches, discoveries and reloads, by source and reason.",
+        );
+        for source in &self.sources {
+            let labels = [("source", source.name())];
+            complete.add(&labels, f64::from(u8::from(source.is_complete())));
+            up.add(&labels, f64::from(u8::from(source.is_up())));
+            age.add(&labels, source.contact_age().as_secs_f64());
+            entries.add(&labels, self.index.entries(source.partition()) as f64);
+            for (kind, count) in source.events() {
+                events.add(&[labels[0], ("event", kind)], count as f64);
+            }
+            relists.add(&labels, source.relists() as f64);
+            for (reason, count) in source.errors() {
+                errors.add(&[labels[0], ("reason", reason)], count as f64);
+            }
+        }
+        families.extend([
+            complete.done(),
+            up.done(),
+            age.done(),
+            entries.done(),
+            events.done(),
+            relists.done(),
+            errors.done(),
+        ]);
+    }
+}
+
+/// A metric family being filled.
+struct FamilyBuilder {
+    family: MetricFamily,
+    kind: MetricType,
+}
+
+impl FamilyBuilder {
+    fn new(name: &str, help: &str, kind: MetricType) -> FamilyBuilder {
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        FamilyBuilder { family, kind }
+    }
+
+    fn counter(name: &str, help: &str) -> FamilyBuilder {
+        FamilyBuilder::new(name, help, MetricType::COUNTER)
+    }
+
+    fn gauge(name: &str, help: &str) -> FamilyBuilder {
+        FamilyBuilder::new(name, help, MetricType::GAUGE)
+    }
+
+    fn histogram(name: &str, help: &str) -> FamilyBuilder {
+        FamilyBuilder::new(name, help, MetricType::HISTOGRAM)
+    }
+
+    fn with(mut self, labels: &[(&str, &str)], value: f64) -> FamilyBuilder {
+        self.add(labels, value);
+        self
+    }
+
+    fn add(&mut self, labels: &[(&str, &str)], value: f64) {
+        let metric = self.metric(labels);
+        if self.kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            self.push(metric, |m| m.set_counter(counter));
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            self.push(metric, |m| m.set_gauge(gauge));
+        }
+    }
+
+    /// `buckets` are counts per bucket, not cumulative; the last one has no upper bound.
+    fn add_histogram(&mut self, labels: &[(&str, &str)], buckets: &[u64], sum: f64) {
+        let mut histogram = Histogram::default();
+        let mut seen = 0;
+        let mut cumulative = Vec::new();
+        for (bound, count) in DURATION_BOUNDS.iter().zip(buckets) {
+            seen += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(seen);
+            cumulative.push(bucket);
+        }
+        histogram.set_bucket(cumulative);
+        histogram.set_sample_count(buckets.iter().sum());
+        histogram.set_sample_sum(sum);
+        let metric = self.metric(labels);
+        self.push(metric, |m| m.set_histogram(histogram));
+    }
+
+    fn metric(&self, labels: &[(&str, &str)]) -> Metric {
+        let pairs = labels.iter().map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        });
+        let mut metric = Metric::default();
+        metric.set_label(pairs.collect());
+        metric
+    }
+
+    fn push(&mut self, mut metric: Metric, set: impl FnOnce(&mut Metric)) {
+        set(&mut metric);
+        self.family.mut_metric().push(metric);
+    }
+
+    fn done(self) -> MetricFamily {
+        self.family
+    }
+}

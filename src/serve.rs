@@ -1,0 +1,10 @@
+//! The DNS side: messages in, replies out.
+//!
+//! [`responder`] decides every reply; [`udp`] and [`tcp`] only move octets; [`hickory`] answers through
+//! hickory-server's handler whatever the responder leaves to a general DNS library.
+
+pub mod hickory;
+pub mod listen;
+pub mod responder;
+pub mod tcp;
+pub mod udp;

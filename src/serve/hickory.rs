@@ -1,0 +1,283 @@
+//! The general path: hickory parses, our [`Responder`] decides, hickory writes.
+//!
+//! It answers what the responder's octet writer leaves aside (options we act on such as NSID, records
+//! beyond a lone OPT) and is a [`RequestHandler`], so hickory-server's own listeners can use it as well. A
+//! message hickory cannot decode is broken content in the sense of D11.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hickory_proto::op::{
+    Edns as HickoryEdns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode,
+};
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::rdata::{A, AAAA, NS, SOA};
+use hickory_proto::rr::{Name as HickoryName, RData, Record};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncoder};
+use hickory_server::net::NetError;
+use hickory_server::net::runtime::Time;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder};
+
+use super::responder::{Arrival, Content, Decision, Outcome, Responder, SOA_TIMERS};
+use crate::metrics::{Counted, Counters};
+use crate::wire::query::{Edns, Query, Refusal, Unanswerable};
+use crate::wire::reply::{self, UDP_PAYLOAD};
+use crate::wire::{Rcode, Transport};
+use crate::zone::Zone;
+use crate::zone::answer::Family;
+
+/// Answers hickory's requests.
+#[derive(Clone)]
+pub struct Handler {
+    responder: Arc<Responder>,
+    counters: Arc<Counters>,
+}
+
+/// The records of one reply, by section.
+#[derive(Default)]
+struct Records {
+    answers: Vec<Record>,
+    authority: Vec<Record>,
+    additional: Vec<Record>,
+    truncated: bool,
+}
+
+/// A reply before hickory writes it.
+struct Prepared {
+    metadata: Metadata,
+    opt: Option<HickoryEdns>,
+    records: Records,
+    limit: u16,
+}
+
+impl Prepared {
+    fn message<'a>(
+        &'a self,
+        request: &'a Request,
+    ) -> MessageResponse<
+        'a,
+        'a,
+        std::slice::Iter<'a, Record>,
+        std::slice::Iter<'a, Record>,
+        std::array::IntoIter<&'a Record, 0>,
+        std::slice::Iter<'a, Record>,
+    > {
+        MessageResponseBuilder::new(&request.queries, self.opt.as_ref()).build(
+            self.metadata,
+            &self.records.answers,
+            &self.records.authority,
+            [],
+            &self.records.additional,
+        )
+    }
+}
+
+impl Handler {
+    /// A handler that counts into `counters`.
+    pub fn new(responder: Arc<Responder>, counters: Arc<Counters>) -> Handler {
+        Handler { responder, counters }
+    }
+
+    /// Answers one message that a listener of ours received and the responder declined.
+    pub fn respond(&self, message: &[u8], arrival: Arrival, out: &mut [u8]) -> Outcome {
+        let protocol = match arrival.transport {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        };
+        let Ok(request) = Request::from_bytes(message.to_vec(), arrival.peer, protocol) else {
+            return self.broken(message, arrival, out);
+        };
+        let Some(prepared) = self.prepare(&request, arrival) else {
+            return Outcome::Silence;
+        };
+        let mut octets = Vec::with_capacity(usize::from(UDP_PAYLOAD));
+        let mut encoder = BinEncoder::new(&mut octets);
+        encoder.set_max_size(prepared.limit);
+        match prepared.message(&request).destructive_emit(&mut encoder) {
+            Ok(_) => {
+                out[..octets.len()].copy_from_slice(&octets);
+                Outcome::Reply(octets.len())
+            }
+            Err(error) => {
+                tracing::error!(%error, "a reply could not be encoded");
+                self.broken(message, arrival, out)
+            }
+        }
+    }
+
+    fn broken(&self, message: &[u8], arrival: Arrival, out: &mut [u8]) -> Outcome {
+        match self.responder.understand(message, arrival) {
+            Ok(Query { head, question, edns, .. }) => {
+                let refusal = Refusal { head, rcode: Rcode::FormErr, question, edns };
+                self.responder.refuse(&refusal, arrival, &self.counters, out)
+            }
+            Err(Unanswerable::Refuse(refusal)) => {
+                self.responder.refuse(&refusal, arrival, &self.counters, out)
+            }
+            Err(Unanswerable::Silence) => {
+                self.counters.silence(arrival.transport);
+                Outcome::Silence
+            }
+        }
+    }
+
+    /// Decides and counts; `None` for silence.
+    fn prepare(&self, request: &Request, arrival: Arrival) -> Option<Prepared> {
+        let (edns, rcode, error, zone, qtype, records) = match self
+            .responder
+            .understand(request.as_slice(), arrival)
+        {
+            Err(Unanswerable::Silence) => {
+                self.counters.silence(arrival.transport);
+                return None;
+            }
+            Err(Unanswerable::Refuse(refusal)) => (refusal.edns, refusal.rcode, None, None, 0, None),
+            Ok(query) => {
+                let reader = self.responder.table().read();
+                let mut decision = self.responder.decide(&query, &reader);
+                self.responder.settle(&mut decision, query.qtype, arrival);
+                match decision {
+                    Decision::Refuse { rcode, error, zone } => {
+                        (query.edns, rcode, error, zone.map(Zone::index), query.qtype, None)
+                    }
+                    Decision::Answer { zone, apex_at, content } => {
+                        // A name our parser accepted is one for hickory, too.
+                        let records = self.records(&query, zone, apex_at, content, arrival)?;
+                        (query.edns, content.rcode(), None, Some(zone.index()), query.qtype, Some(records))
+                    }
+                }
+            }
+        };
+        let authoritative = records.is_some();
+        let records = records.unwrap_or_default();
+        let opt = self.responder.opt(edns, error).map(|opt| {
+            let mut out = HickoryEdns::new();
+            out.set_max_payload(UDP_PAYLOAD).set_version(0).set_dnssec_ok(opt.query.dnssec_ok);
+            if let Some(nsid) = opt.nsid() {
+                out.options_mut().insert(EdnsOption::Unknown(Edns::NSID, nsid.to_vec()));
+            }
+            if let Some(error) = error {
+                let code = (error as u16).to_be_bytes().to_vec();
+                out.options_mut().insert(EdnsOption::Unknown(Edns::EXTENDED_ERROR, code));
+            }
+            out
+        });
+        let mut metadata =
+            Metadata::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
+        metadata.authoritative = authoritative;
+        metadata.recursion_desired = request.metadata.recursion_desired;
+        metadata.truncation = records.truncated;
+        metadata.response_code = ResponseCode::from((rcode as u16 >> 4) as u8, (rcode as u16 & 0x0f) as u8);
+        let zone = zone.and_then(|index| self.responder.table().zones().iter().nth(index));
+        let family = Family::of(arrival.peer.ip());
+        let counted = Counted { transport: arrival.transport, family, zone, qtype };
+        self.counters.reply(counted, rcode, records.truncated);
+        let limit = reply::limit(arrival.transport, edns);
+        Some(Prepared { metadata, opt, records, limit })
+    }
+
+    /// The decided records.
+    fn records(
+        &self,
+        query: &Query<'_>,
+        zone: &Zone,
+        apex_at: usize,
+        content: Content<'_>,
+        arrival: Arrival,
+    ) -> Option<Records> {
+        let settings = self.responder.settings();
+        let owner = hickory_name(query.question)?;
+        let apex = hickory_name(&query.question[apex_at..])?;
+        let ns_name = || apex.prepend_label("dns").and_then(|name| name.prepend_label("ns")).ok();
+        let soa = || {
+            let [refresh, retry, expire] = SOA_TIMERS.map(|timer| timer as i32);
+            let mailbox = apex.prepend_label("hostmaster").ok()?;
+            let minimum = settings.negative_ttl;
+            let data = SOA::new(ns_name()?, mailbox, zone.serial(), refresh, retry, expire, minimum);
+            Some(Record::from_rdata(apex.clone(), settings.negative_ttl, RData::SOA(data)))
+        };
+        let mut records = Records::default();
+        match content {
+            Content::Host(family, answers) => {
+                let all: Vec<IpAddr> = answers.addresses(family).collect();
+                let first = if settings.rotate { self.counters.turn(all.len()) } else { 0 };
+                let rotated = all[first..].iter().chain(&all[..first]);
+                records.answers.extend(rotated.map(|a| address_record(owner.clone(), answers.ttl(), *a)));
+                self.truncate(&mut records, query, family, arrival);
+            }
+            Content::NameServer(family) => {
+                let addresses = self.responder.name_server(family, arrival);
+                records.answers.extend(addresses.map(|a| address_record(owner.clone(), settings.ttl, a)));
+                self.truncate(&mut records, query, family, arrival);
+            }
+            Content::Soa => records.answers.push(soa()?),
+            Content::Ns => {
+                let name_server = ns_name()?;
+                records.answers.push(Record::from_rdata(
+                    owner,
+                    settings.ttl,
+                    RData::NS(NS(name_server.clone())),
+                ));
+                for family in [Family::V4, Family::V6] {
+                    let addresses = self.responder.name_server(family, arrival);
+                    records
+                        .additional
+                        .extend(addresses.map(|a| address_record(name_server.clone(), settings.ttl, a)));
+                }
+            }
+            Content::NoData | Content::NxDomain => records.authority.push(soa()?),
+        }
+        Some(records)
+    }
+
+    /// As many whole records as fit beside header, question and OPT (D13); each owner is a pointer.
+    fn truncate(&self, records: &mut Records, query: &Query<'_>, family: Family, arrival: Arrival) {
+        let opt = self.responder.opt(query.edns, None).map_or(0, |opt| opt.len());
+        let taken = crate::wire::query::HEADER + query.question.len() + opt;
+        let room = usize::from(reply::limit(arrival.transport, query.edns)) - taken;
+        let fit = room / family.record_size();
+        records.truncated = fit < records.answers.len();
+        records.answers.truncate(fit);
+    }
+}
+
+fn hickory_name(question: &[u8]) -> Option<HickoryName> {
+    HickoryName::read(&mut BinDecoder::new(question)).ok()
+}
+
+fn address_record(owner: HickoryName, ttl: u32, address: IpAddr) -> Record {
+    let rdata = match address {
+        IpAddr::V4(a) => RData::A(A(a)),
+        IpAddr::V6(a) => RData::AAAA(AAAA(a)),
+    };
+    Record::from_rdata(owner, ttl, rdata)
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Handler {
+    /// For hickory-server's listeners. They do not say which address a request arrived at, so the name
+    /// server's address is only given if one is configured.
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response: R,
+    ) -> ResponseInfo {
+        let transport = match request.protocol() {
+            Protocol::Udp => Transport::Udp,
+            _ => Transport::Tcp,
+        };
+        let arrival = Arrival::new(transport, request.src(), IpAddr::from([0, 0, 0, 0]));
+        let sent = match self.prepare(request, arrival) {
+            Some(prepared) => response.send_response(prepared.message(request)).await,
+            None => Err(NetError::from("a message that gets no reply")),
+        };
+        sent.unwrap_or_else(|error| {
+            tracing::debug!(%error, "no reply was sent");
+            let mut metadata = Metadata::new(request.metadata.id, MessageType::Response, OpCode::Query);
+            metadata.response_code = ResponseCode::ServFail;
+            ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
+        })
+    }
+}

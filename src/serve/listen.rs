@@ -1,0 +1,134 @@
+//! Sockets: bound once, with errors that say what to do (L1, D14, D16).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// A port that cannot be listened on (exit code 2).
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({protocol}): {error}; {remedy}")]
+pub struct ListenError {
+    address: SocketAddr,
+    protocol: &'static str,
+    error: io::Error,
+    remedy: String,
+}
+
+/// The two sockets of one DNS listen address.
+pub struct Listener {
+    /// Datagrams; asks the kernel for each one's arrival address.
+    pub udp: UdpSocket,
+    /// Streams, on the same port.
+    pub tcp: TcpListener,
+}
+
+/// Tries to find one port for both protocols when asked for port 0.
+const PORT_ZERO_TRIES: usize = 16;
+
+/// Binds UDP and TCP on one address (D14). `fallback`: the address is a default, so `[::]` becomes `0.0.0.0`
+/// where the kernel has no IPv6.
+pub fn dns(address: SocketAddr, fallback: bool) -> Result<Listener, ListenError> {
+    let mut tries = if address.port() == 0 { PORT_ZERO_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        let (udp, bound) = with_fallback(address, fallback, "UDP", bind_udp)?;
+        match bind_tcp(bound) {
+            Ok(tcp) => return Ok(Listener { udp, tcp }),
+            // Another program has the TCP side of the port the kernel chose for UDP.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(explain(bound, "TCP", error)),
+        }
+    }
+}
+
+/// Binds a TCP listener for the admin server.
+pub fn admin(address: SocketAddr, fallback: bool) -> Result<TcpListener, ListenError> {
+    with_fallback(address, fallback, "TCP", |address| {
+        let listener = bind_tcp(address)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    })
+    .map(|(listener, _)| listener)
+}
+
+fn with_fallback<T>(
+    address: SocketAddr,
+    fallback: bool,
+    protocol: &'static str,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<T, ListenError> {
+    match bind(address) {
+        Err(error) if fallback && no_ipv6(&error) && address.is_ipv6() && address.ip().is_unspecified() => {
+            let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
+            bind(v4).map_err(|error| explain(v4, protocol, error))
+        }
+        bound => bound.map_err(|error| explain(address, protocol, error)),
+    }
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32))
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    // D16: the reply leaves from the address the query arrived at; a wildcard socket has to ask for it.
+    if address.is_ipv6() {
+        nix::sys::socket::setsockopt(&socket.as_fd(), nix::sys::socket::sockopt::Ipv6RecvPacketInfo, &true)?;
+    } else {
+        nix::sys::socket::setsockopt(&socket.as_fd(), nix::sys::socket::sockopt::Ipv4PacketInfo, &true)?;
+    }
+    socket.bind(&address.into())?;
+    let socket = UdpSocket::from(socket);
+    let bound = socket.local_addr()?;
+    Ok((socket, bound))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+    // Connections of an earlier run in TIME_WAIT must not keep the port; on Linux a second listener still
+    // fails.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(TcpListener::from(socket))
+}
+
+fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // Dual-stack whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn explain(address: SocketAddr, protocol: &'static str, error: io::Error) -> ListenError {
+    let port = address.port();
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse if port == 53 => {
+            "another program has the port (often systemd-resolved, dnsmasq or a second instance); stop it, \
+             or choose an address with --listen 127.0.0.1:5353"
+                .to_owned()
+        }
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "another program has port {port}; stop it, or choose another with --listen or --admin-listen"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or the capability NET_BIND_SERVICE; grant it, or choose a higher one \
+             with --listen 127.0.0.1:5353"
+                .to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface has this address; name one that exists".to_owned(),
+        _ => "choose another address with --listen or --admin-listen".to_owned(),
+    };
+    ListenError { address, protocol, error, remedy }
+}

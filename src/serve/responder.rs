@@ -1,0 +1,380 @@
+//! One message in, one reply out: the one place where policy is decided (chapter D).
+//!
+//! [`Responder::decide`] turns a query into a [`Decision`] that names what the reply holds; [`Responder::respond`]
+//! writes it as octets. The general path ([`super::hickory`]) takes the same decision and lets hickory
+//! write it, so the two cannot differ in meaning; `tests/it/parity.rs` holds them to it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::metrics::{Counted, Counters};
+use crate::wire::query::{self, Edns, Query, Refusal, Unanswerable};
+use crate::wire::reply::{self, OptReply, QUESTION_POINTER, Reply, Section};
+use crate::wire::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
+use crate::zone::answer::{Answers, Family};
+use crate::zone::{Found, Reader, Table, Zone};
+
+/// The settings of chapter D.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `--ttl`, seconds, of NS and name server addresses.
+    pub ttl: u32,
+    /// `--negative-ttl`, seconds: SOA TTL and MINIMUM (D4).
+    pub negative_ttl: u32,
+    /// False with `--no-rotate`.
+    pub rotate: bool,
+    /// The name server identifier; empty sends none.
+    pub nsid: Vec<u8>,
+}
+
+/// How a message reached us.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// UDP or TCP.
+    pub transport: Transport,
+    /// Who asks.
+    pub peer: SocketAddr,
+    /// The address it was sent to: what the name server's address is if none is configured (D5).
+    pub local: IpAddr,
+}
+
+impl Arrival {
+    /// An arrival, with IPv4 addresses in IPv6 form unwrapped.
+    pub fn new(transport: Transport, peer: SocketAddr, local: IpAddr) -> Arrival {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        Arrival { transport, peer, local: local.to_canonical() }
+    }
+
+    fn counted<'z>(&self, zone: Option<&'z Zone>, qtype: u16) -> Counted<'z> {
+        Counted { transport: self.transport, family: Family::of(self.peer.ip()), zone, qtype }
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No reply at all (D11).
+    Silence,
+    /// The reply's length in octets.
+    Reply(usize),
+    /// Left to the general path; nothing was counted.
+    Declined,
+}
+
+/// What a reply says.
+#[derive(Clone, Copy, Debug)]
+pub enum Decision<'t> {
+    /// An error: no records, not authoritative.
+    Refuse {
+        /// The code.
+        rcode: Rcode,
+        /// Said to clients with EDNS.
+        error: Option<ExtendedError>,
+        /// The covering zone, if that far was read.
+        zone: Option<&'t Zone>,
+    },
+    /// An authoritative answer.
+    Answer {
+        /// The zone that answers.
+        zone: &'t Zone,
+        /// Offset of its apex in the query name.
+        apex_at: usize,
+        /// What the answer holds.
+        content: Content<'t>,
+    },
+}
+
+/// What an authoritative answer holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'t> {
+    /// The addresses of a host.
+    Host(Family, &'t Answers),
+    /// The addresses of `ns.dns.<zone>`.
+    NameServer(Family),
+    /// The apex's SOA.
+    Soa,
+    /// The apex's NS, with glue.
+    Ns,
+    /// The name exists, the type does not.
+    NoData,
+    /// The name does not exist.
+    NxDomain,
+}
+
+impl Content<'_> {
+    /// The code it is sent with.
+    pub fn rcode(&self) -> Rcode {
+        if matches!(self, Content::NxDomain) { Rcode::NxDomain } else { Rcode::NoError }
+    }
+
+    /// Whether the authority section holds the SOA (D3, D4, D17).
+    pub fn is_negative(&self) -> bool {
+        matches!(self, Content::NoData | Content::NxDomain)
+    }
+}
+
+/// Answers messages from the name table.
+pub struct Responder {
+    table: Arc<Table>,
+    settings: Settings,
+    advertised: ArcSwap<Vec<IpAddr>>,
+}
+
+/// The labels of `ns.dns` in front of a zone (D5).
+const NS_LABELS: &[u8] = b"\x02ns\x03dns";
+const HOSTMASTER_LABEL: &[u8] = b"\x0ahostmaster";
+/// REFRESH, RETRY and EXPIRE of the SOA, seconds (D5).
+pub const SOA_TIMERS: [u32; 3] = [7200, 1800, 86400];
+
+impl Responder {
+    /// A responder; `advertised` are the configured name server addresses, if any.
+    pub fn new(table: Arc<Table>, settings: Settings, advertised: Vec<IpAddr>) -> Responder {
+        Responder { table, settings, advertised: ArcSwap::from_pointee(advertised) }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The table it answers from.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Replaces the name server addresses (D5).
+    pub fn advertise(&self, addresses: Vec<IpAddr>) {
+        self.advertised.store(Arc::new(addresses));
+    }
+
+    /// Answers one message into `out`, which must hold the largest reply of the transport.
+    pub fn respond(&self, message: &[u8], arrival: Arrival, counters: &Counters, out: &mut [u8]) -> Outcome {
+        match self.understand(message, arrival) {
+            Ok(query) if query.plain => self.answer(&query, arrival, counters, out),
+            Ok(_) => Outcome::Declined,
+            Err(Unanswerable::Silence) => {
+                counters.silence(arrival.transport);
+                Outcome::Silence
+            }
+            Err(Unanswerable::Refuse(refusal)) => self.refuse(&refusal, arrival, counters, out),
+        }
+    }
+
+    /// A message as a query, or what it deserves instead. Source port 0 can never be answered (D11).
+    pub fn understand<'m>(&self, message: &'m [u8], arrival: Arrival) -> Result<Query<'m>, Unanswerable<'m>> {
+        let query = query::parse(message);
+        if arrival.peer.port() == 0 { Err(Unanswerable::Silence) } else { query }
+    }
+
+    /// Writes the reply to a message that is no query.
+    pub fn refuse(
+        &self,
+        refusal: &Refusal<'_>,
+        arrival: Arrival,
+        counters: &Counters,
+        out: &mut [u8],
+    ) -> Outcome {
+        let opt = self.opt(refusal.edns, None);
+        let limit = reply::limit(arrival.transport, refusal.edns);
+        let reply = Reply::new(out, refusal.question, limit, opt_len(opt));
+        counters.reply(arrival.counted(None, 0), refusal.rcode, false);
+        Outcome::Reply(reply.finish(refusal.head, refusal.rcode, false, opt))
+    }
+
+    /// What the reply to a query says. The order is D1's: version, class, type, zone.
+    pub fn decide<'t>(&'t self, query: &Query<'_>, reader: &'t Reader<'_>) -> Decision<'t> {
+        let refuse = |rcode, error, zone| Decision::Refuse { rcode, error, zone };
+        if query.edns.is_some_and(|edns| edns.version > 0) {
+            return refuse(Rcode::BadVers, None, None);
+        }
+        if query.qclass != CLASS_IN {
+            return refuse(Rcode::Refused, Some(ExtendedError::Prohibited), None);
+        }
+        match query.qtype {
+            rtype::OPT => return refuse(Rcode::FormErr, None, None),
+            rtype::MAILA | rtype::MAILB => return refuse(Rcode::NotImp, None, None),
+            rtype::AXFR | rtype::IXFR => {
+                return refuse(Rcode::Refused, Some(ExtendedError::Prohibited), None);
+            }
+            _ => {}
+        }
+        let name = query.name();
+        let Some((zone, apex_at)) = self.table.zones().covering(name) else {
+            return refuse(Rcode::Refused, Some(ExtendedError::NotAuthoritative), None);
+        };
+        if !self.table.is_complete() {
+            return refuse(Rcode::ServFail, Some(ExtendedError::NotReady), Some(zone));
+        }
+        // RFC 4035 section 3.1.4.1: DS belongs to the parent's side of a zone cut (Z3).
+        if query.qtype == rtype::DS
+            && apex_at == 0
+            && let Some(parent) = self.table.zones().parent(zone)
+        {
+            let apex_at = name.len() - parent.apex().wire().len();
+            return Decision::Answer { zone: parent, apex_at, content: Content::NoData };
+        }
+        let content = self.content(query.qtype, &name[..apex_at], reader.find(zone, name, apex_at));
+        Decision::Answer { zone, apex_at, content }
+    }
+
+    fn content<'t>(&self, qtype: u16, relative: &[u8], found: Found<'t>) -> Content<'t> {
+        let apex = relative.is_empty();
+        let addresses = |family: Family| match found {
+            Found::Host(answers) if !answers.records(family).is_empty() => {
+                Some(Content::Host(family, answers))
+            }
+            Found::Empty if relative == NS_LABELS => Some(Content::NameServer(family)),
+            _ => None,
+        };
+        let answer = match qtype {
+            rtype::A => addresses(Family::V4),
+            rtype::AAAA => addresses(Family::V6),
+            rtype::SOA if apex => Some(Content::Soa),
+            rtype::NS if apex => Some(Content::Ns),
+            // RFC 8482 section 4.1: one RRset of those that exist (D7).
+            rtype::ANY => addresses(Family::V4).or_else(|| addresses(Family::V6)).or(if apex {
+                Some(Content::Soa)
+            } else {
+                None
+            }),
+            _ => None,
+        };
+        match (answer, found) {
+            (Some(content), _) => content,
+            (None, Found::Missing) => Content::NxDomain,
+            (None, _) => Content::NoData,
+        }
+    }
+
+    /// The name server's addresses of one family (D5).
+    pub fn name_server(&self, family: Family, arrival: Arrival) -> impl Iterator<Item = IpAddr> {
+        let advertised = self.advertised.load_full();
+        let arrived = (advertised.is_empty() && !arrival.local.is_unspecified()).then_some(arrival.local);
+        let count = advertised.len();
+        (0..count).map(move |i| advertised[i]).chain(arrived).filter(move |a| Family::of(*a) == family)
+    }
+
+    /// Writes the decided reply to a query.
+    pub fn answer(
+        &self,
+        query: &Query<'_>,
+        arrival: Arrival,
+        counters: &Counters,
+        out: &mut [u8],
+    ) -> Outcome {
+        let reader = self.table.read();
+        let mut decision = self.decide(query, &reader);
+        self.settle(&mut decision, query.qtype, arrival);
+        let limit = reply::limit(arrival.transport, query.edns);
+        let (rcode, opt, zone) = match decision {
+            Decision::Refuse { rcode, error, zone } => (rcode, self.opt(query.edns, error), zone),
+            Decision::Answer { zone, content, .. } => {
+                (content.rcode(), self.opt(query.edns, None), Some(zone))
+            }
+        };
+        let mut reply = Reply::new(out, query.question, limit, opt_len(opt));
+        let mut authoritative = false;
+        if let Decision::Answer { zone, apex_at, content } = decision {
+            authoritative = true;
+            self.write(&mut reply, zone, apex_at, content, arrival, counters);
+        }
+        counters.reply(arrival.counted(zone, query.qtype), rcode, reply.is_truncated());
+        Outcome::Reply(reply.finish(query.head, rcode, authoritative, opt))
+    }
+
+    /// The name server may have no address of the family: only the arrival tells.
+    pub fn settle(&self, decision: &mut Decision<'_>, qtype: u16, arrival: Arrival) {
+        if let Decision::Answer { content, .. } = decision
+            && let Content::NameServer(family) = *content
+            && self.name_server(family, arrival).next().is_none()
+        {
+            let other = Family::V6;
+            *content = if qtype == rtype::ANY && self.name_server(other, arrival).next().is_some() {
+                Content::NameServer(other)
+            } else {
+                Content::NoData
+            };
+        }
+    }
+
+    fn write(
+        &self,
+        reply: &mut Reply<'_>,
+        zone: &Zone,
+        apex_at: usize,
+        content: Content<'_>,
+        arrival: Arrival,
+        counters: &Counters,
+    ) {
+        match content {
+            Content::Host(family, answers) => {
+                let records = answers.records(family);
+                let size = family.record_size();
+                let first = if self.settings.rotate { counters.turn(records.len() / size) } else { 0 };
+                reply.rrset(records, size, first);
+            }
+            Content::NameServer(family) => {
+                for address in self.name_server(family, arrival) {
+                    if !self.address(reply, Section::Answer, &QUESTION_POINTER, address) {
+                        reply.truncate();
+                    }
+                }
+            }
+            Content::Soa => self.soa(reply, Section::Answer, zone, apex_at),
+            Content::Ns => {
+                let rdata = [NS_LABELS, &QUESTION_POINTER];
+                reply.record(Section::Answer, &QUESTION_POINTER, rtype::NS, self.settings.ttl, &rdata);
+                let mut owner = [0; NS_LABELS.len() + 2];
+                owner[..NS_LABELS.len()].copy_from_slice(NS_LABELS);
+                owner[NS_LABELS.len()..].copy_from_slice(&QUESTION_POINTER);
+                for family in [Family::V4, Family::V6] {
+                    for address in self.name_server(family, arrival) {
+                        // Glue that does not fit is left out without TC: the question is answered.
+                        self.address(reply, Section::Additional, &owner, address);
+                    }
+                }
+            }
+            Content::NoData | Content::NxDomain => self.soa(reply, Section::Authority, zone, apex_at),
+        }
+    }
+
+    fn address(&self, reply: &mut Reply<'_>, section: Section, owner: &[u8], address: IpAddr) -> bool {
+        let ttl = self.settings.ttl;
+        match address {
+            IpAddr::V4(a) => reply.record(section, owner, rtype::A, ttl, &[&a.octets()]),
+            IpAddr::V6(a) => reply.record(section, owner, rtype::AAAA, ttl, &[&a.octets()]),
+        }
+    }
+
+    /// D5. The zone's name is the tail of the question, so it is a pointer everywhere.
+    fn soa(&self, reply: &mut Reply<'_>, section: Section, zone: &Zone, apex_at: usize) {
+        // The question begins 12 octets into the message and a name has 255: the pointer's 14 bits hold it.
+        let apex = (0xc000 | (query::HEADER + apex_at) as u16).to_be_bytes();
+        let mut numbers = [0; 20];
+        let [refresh, retry, expire] = SOA_TIMERS;
+        for (slot, number) in numbers.chunks_exact_mut(4).zip([
+            zone.serial(),
+            refresh,
+            retry,
+            expire,
+            self.settings.negative_ttl,
+        ]) {
+            slot.copy_from_slice(&number.to_be_bytes());
+        }
+        let rdata = [NS_LABELS, &apex, HOSTMASTER_LABEL, &apex, &numbers];
+        if !reply.record(section, &apex, rtype::SOA, self.settings.negative_ttl, &rdata) {
+            reply.truncate();
+        }
+    }
+
+    /// The OPT of a reply, exactly when the query has one (D12).
+    pub fn opt(&self, edns: Option<Edns>, error: Option<ExtendedError>) -> Option<OptReply<'_>> {
+        edns.map(|query| OptReply { query, nsid: &self.settings.nsid, error })
+    }
+}
+
+fn opt_len(opt: Option<OptReply<'_>>) -> usize {
+    opt.map_or(0, |opt| opt.len())
+}

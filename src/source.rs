@@ -1,0 +1,249 @@
+//! Where entries come from: [`files`] and the [`cluster`]. Both feed the index through a [`Feed`] and
+//! tell their state through a [`Status`]; neither knows of the other or of DNS.
+
+pub mod advertise;
+pub mod cluster;
+pub mod files;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::entry::{Entry, EntryId, Origin, Rules};
+use crate::finding::Finding;
+use crate::index::{Index, Partition};
+use crate::lifecycle::Awaited;
+
+/// What went wrong with a source; the closed label set of `globaldns_source_errors_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// The API server says 401.
+    Unauthorized,
+    /// The API server says 403: a right is missing.
+    Forbidden,
+    /// The API server says 404.
+    NotFound,
+    /// The API server says 410: the watch is too old, a new list follows.
+    Gone,
+    /// Any other error status.
+    Server,
+    /// No connection, a broken one, or no answer in time.
+    Connection,
+    /// A reply that cannot be read.
+    Decode,
+    /// A file that cannot be read or parsed.
+    Reload,
+}
+
+impl Trouble {
+    /// Its label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trouble::Unauthorized => "unauthorized",
+            Trouble::Forbidden => "forbidden",
+            Trouble::NotFound => "not-found",
+            Trouble::Gone => "gone",
+            Trouble::Server => "server",
+            Trouble::Connection => "connection",
+            Trouble::Decode => "decode",
+            Trouble::Reload => "reload",
+        }
+    }
+}
+
+/// What a source says of itself; read by metrics and logs.
+pub struct Status {
+    name: String,
+    partition: Partition,
+    started: Instant,
+    complete: AtomicBool,
+    /// Milliseconds after `started` of the last confirmed contact.
+    contact: AtomicU64,
+    applied: AtomicU64,
+    deleted: AtomicU64,
+    relists: AtomicU64,
+    trouble: Mutex<(Option<Trouble>, BTreeMap<Trouble, u64>)>,
+}
+
+impl Status {
+    /// A source that has not been heard yet. `name` labels its metrics.
+    pub fn new(name: impl Into<String>, partition: Partition) -> Status {
+        Status {
+            name: name.into(),
+            partition,
+            started: Instant::now(),
+            complete: AtomicBool::new(false),
+            contact: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            deleted: AtomicU64::new(0),
+            relists: AtomicU64::new(0),
+            trouble: Mutex::default(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its part of the index.
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// Whether a complete list was delivered.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last attempt succeeded.
+    pub fn is_up(&self) -> bool {
+        self.is_complete() && self.lock().0.is_none()
+    }
+
+    /// Time since the source last answered, or since the start if it never did.
+    pub fn contact_age(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.contact.load(Ordering::Relaxed)))
+    }
+
+    /// Events by kind.
+    pub fn events(&self) -> [(&'static str, u64); 2] {
+        [("apply", self.applied.load(Ordering::Relaxed)), ("delete", self.deleted.load(Ordering::Relaxed))]
+    }
+
+    /// Complete lists so far.
+    pub fn relists(&self) -> u64 {
+        self.relists.load(Ordering::Relaxed)
+    }
+
+    /// Failures by reason.
+    pub fn errors(&self) -> Vec<(&'static str, u64)> {
+        self.lock().1.iter().map(|(trouble, count)| (trouble.as_str(), *count)).collect()
+    }
+
+    /// The source has answered just now.
+    pub fn touch(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.contact.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Something failed. Logged once per change of what is wrong (L2).
+    pub fn failed(&self, trouble: Trouble, what: &str) {
+        let mut state = self.lock();
+        *state.1.entry(trouble).or_default() += 1;
+        let news = state.0 != Some(trouble);
+        state.0 = Some(trouble);
+        drop(state);
+        if news {
+            tracing::warn!(source = %self.name, reason = trouble.as_str(), "{what}; retrying, answers stay as they are");
+        }
+    }
+
+    /// It works (again).
+    pub fn recovered(&self) {
+        self.touch();
+        let was = self.lock().0.take();
+        if let Some(was) = was {
+            tracing::info!(source = %self.name, after = was.as_str(), "source works again");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (Option<Trouble>, BTreeMap<Trouble, u64>)> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts down the sources without a complete list; at zero the table says NXDOMAIN for itself (D9).
+pub struct Pending {
+    left: AtomicUsize,
+    index: Arc<Index>,
+}
+
+impl Pending {
+    /// `sources` have to deliver.
+    pub fn new(sources: usize, index: Arc<Index>) -> Arc<Pending> {
+        Arc::new(Pending { left: AtomicUsize::new(sources), index })
+    }
+
+    fn one_delivered(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.index.table().set_complete();
+        }
+    }
+}
+
+/// A source's way into the index.
+pub struct Feed {
+    index: Arc<Index>,
+    rules: Arc<Rules>,
+    status: Arc<Status>,
+    first_list: Mutex<Option<(Arc<Pending>, Awaited)>>,
+}
+
+impl Feed {
+    /// A feed; `awaited` is what the program waits for until the first complete list.
+    pub fn new(
+        index: Arc<Index>,
+        rules: Arc<Rules>,
+        status: Arc<Status>,
+        pending: Arc<Pending>,
+        awaited: Awaited,
+    ) -> Feed {
+        Feed { index, rules, status, first_list: Mutex::new(Some((pending, awaited))) }
+    }
+
+    /// The source's status.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Reads an object under this server's rules.
+    pub fn read(&self, object: &Value, origin: Origin) -> Entry {
+        Entry::read(object, origin, self.index.table().zones(), &self.rules)
+    }
+
+    /// An entry is new or has changed.
+    pub fn apply(&self, entry: Entry) {
+        self.status.applied.fetch_add(1, Ordering::Relaxed);
+        self.index.apply(self.status.partition, entry);
+    }
+
+    /// An entry is gone.
+    pub fn delete(&self, id: &EntryId) {
+        self.status.deleted.fetch_add(1, Ordering::Relaxed);
+        self.index.delete(self.status.partition, id);
+    }
+
+    /// Some are new or changed, some are gone.
+    pub fn update(&self, entries: Vec<Entry>, gone: &[EntryId]) {
+        self.status.applied.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        self.status.deleted.fetch_add(gone.len() as u64, Ordering::Relaxed);
+        self.index.update(self.status.partition, entries, gone);
+    }
+
+    /// A complete list.
+    pub fn reset(&self, entries: Vec<Entry>) {
+        let count = entries.len();
+        self.index.reset(self.status.partition, entries);
+        self.status.relists.fetch_add(1, Ordering::Relaxed);
+        self.status.complete.store(true, Ordering::Relaxed);
+        self.status.recovered();
+        let first = self.first_list.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((pending, awaited)) = first {
+            tracing::info!(source = %self.status.name, entries = count, "first complete list");
+            // The table before the guard: ready means that nothing is SERVFAIL any more.
+            pending.one_delivered();
+            drop(awaited);
+        } else {
+            tracing::debug!(source = %self.status.name, entries = count, "complete list");
+        }
+    }
+
+    /// Findings about the source itself; they replace the earlier ones.
+    pub fn report(&self, findings: Vec<Finding>) {
+        self.index.set_source_findings(self.status.partition, findings);
+    }
+}

@@ -1,0 +1,128 @@
+//! The ClusterIPs of the Service we are reached by, for the zones' name server records (D5).
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Service;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, ResourceExt};
+
+use super::cluster::{Access, AccessError, Backoff};
+use crate::finding::{Code, Finding};
+use crate::index::{Index, Partition};
+
+/// `NAMESPACE/NAME` of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl std::str::FromStr for ServiceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err("write NAMESPACE/NAME, for example istio-system/globaldns".to_owned()),
+        }
+    }
+}
+
+/// Watches one Service and calls `publish` with its ClusterIPs whenever they change.
+pub struct Advertise {
+    service: ServiceName,
+    api: Api<Service>,
+    index: Arc<Index>,
+    partition: Partition,
+}
+
+impl Advertise {
+    /// `partition` holds the finding while the Service gives no address.
+    pub fn new(
+        access: &Access,
+        service: ServiceName,
+        index: Arc<Index>,
+        partition: Partition,
+    ) -> Result<Advertise, AccessError> {
+        let api = Api::namespaced(access.plain_client()?, &service.namespace);
+        Ok(Advertise { service, api, index, partition })
+    }
+
+    /// Runs for ever.
+    pub async fn run(self, publish: impl Fn(Vec<IpAddr>)) {
+        let config =
+            watcher::Config::default().fields(&format!("metadata.name={}", self.service.name)).timeout(40);
+        let mut events = pin!(watcher::watcher(self.api.clone(), config));
+        let mut backoff = Backoff::default();
+        let mut listed = None;
+        let mut troubled = false;
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => listed = None,
+                Ok(Event::InitApply(service)) => listed = Some(cluster_ips(&service)),
+                Ok(Event::InitDone) => self.found(listed.take().unwrap_or_default(), &publish),
+                Ok(Event::Apply(service)) => self.found(cluster_ips(&service), &publish),
+                Ok(Event::Delete(_)) => self.found(Vec::new(), &publish),
+                Err(error) => {
+                    if !troubled {
+                        tracing::warn!(service = %self.service, %error, "cannot watch the advertised Service; needs get, list and watch on services in its namespace; retrying, its last addresses stay");
+                    }
+                    troubled = true;
+                    backoff.wait().await;
+                    continue;
+                }
+            }
+            troubled = false;
+            backoff = Backoff::default();
+        }
+    }
+
+    fn found(&self, addresses: Vec<IpAddr>, publish: &impl Fn(Vec<IpAddr>)) {
+        let findings = if addresses.is_empty() {
+            tracing::warn!(service = %self.service, "the advertised Service has no ClusterIP; name server records give the address a query arrived at");
+            vec![Finding::new(
+                Code::AdvertiseService,
+                self.service.to_string(),
+                "spec.clusterIPs",
+                "",
+                "the Service does not exist or has no ClusterIP, so name server records give the address a query arrived at",
+                "create the Service (not headless), correct --advertise-service, or use --advertise-address",
+            )]
+        } else {
+            tracing::info!(service = %self.service, ?addresses, "advertised addresses");
+            Vec::new()
+        };
+        self.index.set_source_findings(self.partition, findings);
+        publish(addresses);
+    }
+}
+
+/// One look, for commands that print and end.
+pub async fn cluster_ips_once(access: &Access, service: &ServiceName) -> anyhow::Result<Vec<IpAddr>> {
+    let api: Api<Service> = Api::namespaced(access.plain_client()?, &service.namespace);
+    Ok(cluster_ips(&api.get(&service.name).await?))
+}
+
+fn cluster_ips(service: &Service) -> Vec<IpAddr> {
+    let Some(spec) = &service.spec else {
+        tracing::debug!(service = service.name_any(), "a Service without spec");
+        return Vec::new();
+    };
+    // `None` is how a headless Service is written; it and anything else that is no address drops out.
+    let many = spec.cluster_ips.iter().flatten();
+    let one = spec.cluster_ip.iter().filter(|_| spec.cluster_ips.is_none());
+    many.chain(one).filter_map(|text| text.parse().ok()).collect()
+}

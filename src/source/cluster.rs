@@ -1,0 +1,316 @@
+//! ServiceEntries from a Kubernetes API server (S1, S6, L2–L4).
+//!
+//! kube-runtime's `watcher` does list and watch; around it this module adds what DNS needs: the version is
+//! chosen by discovery and chosen again when the CRD comes, goes or changes; an object is taken as
+//! untyped JSON, so none can stop the list; a list becomes visible at once when it is complete; retries
+//! never end; and every answer of the API server moves a clock ([`Status::contact_age`]).
+
+mod client;
+mod object;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::BackoffBuilder;
+use futures::StreamExt;
+use kube::api::{Api, ApiResource, GroupVersionKind};
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, ResourceExt};
+
+pub use client::{Access, AccessError};
+
+use self::object::Object;
+use super::{Feed, Status, Trouble};
+use crate::entry::{Entry, EntryId, Origin};
+use crate::finding::{Code, Finding};
+
+/// The API group of ServiceEntry.
+pub const GROUP: &str = "networking.istio.io";
+const KIND: &str = "ServiceEntry";
+const PLURAL: &str = "serviceentries";
+/// Most preferred first (S1).
+const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
+
+/// The server ends a watch after this many seconds; with the 5 s the watcher adds, a connection that died
+/// silently is noticed within 45 s (L4 allows 60).
+const WATCH_SECONDS: u32 = 40;
+/// How often discovery is asked whether another version should be watched.
+const REDISCOVER: Duration = Duration::from_secs(30);
+/// How often discovery is asked while the CRD is absent.
+const REDISCOVER_ABSENT: Duration = Duration::from_secs(2);
+/// Longest wait for one discovery call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One namespace, or all, of one cluster.
+pub struct Cluster {
+    client: Client,
+    namespace: Option<String>,
+    feed: Feed,
+}
+
+impl Cluster {
+    /// A source that watches `namespace`, or all of them.
+    pub fn new(access: &Access, namespace: Option<String>, feed: Feed) -> Result<Cluster, AccessError> {
+        let status = feed.status().clone();
+        let client = access.client(PLURAL, status)?;
+        Ok(Cluster { client, namespace, feed })
+    }
+
+    /// Lists and watches for ever.
+    pub async fn run(self) {
+        let mut backoff = Backoff::default();
+        loop {
+            match discover(&self.client).await {
+                Err((trouble, what)) => {
+                    self.feed
+                        .status()
+                        .failed(trouble, &format!("discovering {PLURAL}.{GROUP} failed: {what}"));
+                    backoff.wait().await;
+                }
+                Ok(None) => {
+                    self.absent();
+                    backoff = Backoff::default();
+                    tokio::time::sleep(REDISCOVER_ABSENT).await;
+                }
+                Ok(Some(version)) => {
+                    self.feed.report(Vec::new());
+                    tracing::info!(source = self.feed.status().name(), version, "watching ServiceEntries");
+                    self.watch(version, &mut backoff).await;
+                }
+            }
+        }
+    }
+
+    /// The cluster does not serve ServiceEntries: an empty complete list if there was none before (L1);
+    /// afterwards what is left stays (L2).
+    fn absent(&self) {
+        let status = self.feed.status();
+        if !status.is_complete() {
+            self.feed.reset(Vec::new());
+        }
+        status.failed(
+            Trouble::NotFound,
+            &format!(
+                "the cluster does not serve {PLURAL}.{GROUP}: install Istio's CRDs, or name another cluster"
+            ),
+        );
+        self.feed.report(vec![Finding::new(
+            Code::CrdAbsent,
+            format!("{PLURAL}.{GROUP}"),
+            "",
+            "",
+            "the cluster does not serve this resource, so it has no ServiceEntries to answer",
+            "install Istio's CRDs; they are noticed without a restart",
+        )]);
+    }
+
+    /// Watches one version until another should be: returns when discovery is to be asked again.
+    async fn watch(&self, version: &'static str, backoff: &mut Backoff) {
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, version, KIND), PLURAL);
+        let api: Api<Object> = match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        let mut events = pin!(watcher::watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)));
+        let mut changed = pin!(version_changed(&self.client, version));
+        let mut listing: Vec<Entry> = Vec::new();
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = &mut changed => return,
+            };
+            match event {
+                Some(Ok(Event::Init)) => listing = Vec::new(),
+                Some(Ok(Event::InitApply(object))) => listing.push(self.read(&object)),
+                Some(Ok(Event::InitDone)) => {
+                    self.feed.reset(std::mem::take(&mut listing));
+                    *backoff = Backoff::default();
+                }
+                Some(Ok(Event::Apply(object))) => {
+                    self.feed.apply(self.read(&object));
+                    *backoff = Backoff::default();
+                }
+                Some(Ok(Event::Delete(object))) => self.feed.delete(&id(&object)),
+                Some(Err(error)) => {
+                    let (trouble, what) = describe(&error);
+                    self.feed.status().failed(trouble, &what);
+                    let start_over = match trouble {
+                        // The version may have gone with its CRD.
+                        Trouble::NotFound => true,
+                        // The watcher lists again after a 410 event, but not if the watch's start says so.
+                        Trouble::Gone => matches!(error, watcher::Error::WatchStartFailed(_)),
+                        _ => false,
+                    };
+                    backoff.wait().await;
+                    if start_over {
+                        return;
+                    }
+                }
+                // kube's watcher does not end; if it ever does, begin again.
+                None => return,
+            }
+        }
+    }
+
+    fn read(&self, object: &Object) -> Entry {
+        self.feed.read(&object.json, Origin::Object)
+    }
+}
+
+fn id(object: &Object) -> EntryId {
+    EntryId {
+        namespace: object.namespace().unwrap_or_else(|| "default".to_owned()).into(),
+        name: object.name_any().into(),
+        origin: Origin::Object,
+    }
+}
+
+/// One complete list, for commands that print and end.
+pub async fn list_once(access: &Access, namespace: Option<String>, feed: Feed) -> anyhow::Result<()> {
+    let name = feed.status().name().to_owned();
+    let cluster = Cluster::new(access, namespace, feed)?;
+    let version = discover(&cluster.client)
+        .await
+        .map_err(|(_, what)| anyhow::anyhow!("{name}: discovering {PLURAL}.{GROUP} failed: {what}"))?;
+    let Some(version) = version else {
+        anyhow::bail!(
+            "{name}: the cluster does not serve {PLURAL}.{GROUP}; install Istio's CRDs, or name another cluster"
+        );
+    };
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, version, KIND), PLURAL);
+    let api: Api<Object> = match &cluster.namespace {
+        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
+        None => Api::all_with(cluster.client.clone(), &resource),
+    };
+    let mut events = pin!(watcher::watcher(api, watcher::Config::default()));
+    let mut listing = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::InitApply(object)) => listing.push(cluster.read(&object)),
+            Ok(Event::InitDone) => break,
+            Ok(_) => {}
+            Err(error) => anyhow::bail!("{name}: {}", describe(&error).1),
+        }
+    }
+    cluster.feed.reset(listing);
+    Ok(())
+}
+
+/// The most preferred version the cluster serves ServiceEntries in (S1).
+async fn discover(client: &Client) -> Result<Option<&'static str>, (Trouble, String)> {
+    for version in VERSIONS {
+        let group_version = format!("{GROUP}/{version}");
+        match in_time(client.list_api_group_resources(&group_version)).await? {
+            Ok(list) if list.resources.iter().any(|r| r.name == PLURAL) => return Ok(Some(version)),
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err((trouble(&error), error.to_string())),
+        }
+    }
+    Ok(None)
+}
+
+async fn in_time<T>(call: impl Future<Output = T>) -> Result<T, (Trouble, String)> {
+    tokio::time::timeout(CALL_TIMEOUT, call)
+        .await
+        .map_err(|_| (Trouble::Connection, format!("no answer within {} s", CALL_TIMEOUT.as_secs())))
+}
+
+/// Waits until discovery says that another version than `current` is the one to watch.
+async fn version_changed(client: &Client, current: &'static str) {
+    loop {
+        tokio::time::sleep(REDISCOVER).await;
+        // A failure says nothing about versions; the watch reports what is wrong with the connection.
+        if let Ok(found) = discover(client).await
+            && found != Some(current)
+        {
+            return;
+        }
+    }
+}
+
+fn describe(error: &watcher::Error) -> (Trouble, String) {
+    let (verb, source) = match error {
+        watcher::Error::InitialListFailed(source) => ("list", source),
+        watcher::Error::WatchStartFailed(source) => ("watch", source),
+        watcher::Error::WatchFailed(source) => {
+            return (trouble(source), format!("the watch of {PLURAL}.{GROUP} broke: {source}"));
+        }
+        watcher::Error::WatchError(status) => {
+            let what = format!("the API server ended the watch of {PLURAL}.{GROUP}: {}", status.message);
+            return (trouble_of_status(status.code), what);
+        }
+        watcher::Error::NoResourceVersion => {
+            let what = format!("the API server's list of {PLURAL}.{GROUP} has no resourceVersion");
+            return (Trouble::Decode, what);
+        }
+    };
+    let trouble = trouble(source);
+    let what = match trouble {
+        Trouble::Forbidden => format!(
+            "missing right: verb \"{verb}\" on resource {PLURAL}.{GROUP} ({source}); grant get, list and watch \
+             on it with a ClusterRole and a ClusterRoleBinding (with --namespace, a Role and a RoleBinding in \
+             that namespace)"
+        ),
+        Trouble::Unauthorized => format!(
+            "the API server does not accept our credentials for verb \"{verb}\" on {PLURAL}.{GROUP} ({source}); \
+             check the ServiceAccount token or the kubeconfig's user"
+        ),
+        _ => format!("verb \"{verb}\" on {PLURAL}.{GROUP} failed: {source}"),
+    };
+    (trouble, what)
+}
+
+fn trouble(error: &kube::Error) -> Trouble {
+    match error {
+        kube::Error::Api(status) => trouble_of_status(status.code),
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Trouble::Decode,
+        _ => Trouble::Connection,
+    }
+}
+
+fn trouble_of_status(code: u16) -> Trouble {
+    match code {
+        401 => Trouble::Unauthorized,
+        403 => Trouble::Forbidden,
+        404 => Trouble::NotFound,
+        410 => Trouble::Gone,
+        _ => Trouble::Server,
+    }
+}
+
+/// Waits between attempts: 0.2 s doubling to 10 s, with jitter, for ever (L2).
+pub(super) struct Backoff(backon::ExponentialBackoff);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        let backoff = backon::ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(10))
+            .with_jitter()
+            .without_max_times();
+        Backoff(backoff.build())
+    }
+}
+
+impl Backoff {
+    pub(super) async fn wait(&mut self) {
+        tokio::time::sleep(self.0.next().unwrap_or(Duration::from_secs(10))).await;
+    }
+}
+
+/// A status for each part of the cluster that is watched on its own.
+pub fn status_name(namespace: Option<&str>) -> String {
+    match namespace {
+        None => "kubernetes".to_owned(),
+        Some(namespace) => format!("kubernetes/{namespace}"),
+    }
+}
+
+/// Says that the API server answered; given to the client's request layer.
+fn contact(status: &Arc<Status>) {
+    status.touch();
+}

@@ -1,0 +1,142 @@
+//! How the API server is reached (S1), with a limit on every wait and a clock on every answer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use kube::Client;
+use kube::client::{Body, ClientBuilder};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+
+use super::super::Status;
+
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest silence on a connection: above the watch's 40 s, below the 60 s of L4.
+const READ_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Why the cluster cannot be reached at all: a matter of configuration (exit code 2).
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// Neither in a pod nor is there a kubeconfig.
+    #[error(
+        "no cluster to watch: not running in a pod ({in_cluster}), and no usable kubeconfig ({kubeconfig}); give --kubeconfig, or serve files with --file"
+    )]
+    None {
+        /// Why not by the pod's ServiceAccount.
+        in_cluster: String,
+        /// Why not by a kubeconfig.
+        kubeconfig: String,
+    },
+    /// The kubeconfig named by a flag.
+    #[error("cannot use the kubeconfig{}: {error}; check --kubeconfig and --context", path.as_ref().map(|p| format!(" {}", p.display())).unwrap_or_default())]
+    Kubeconfig {
+        /// The file, if one was named.
+        path: Option<PathBuf>,
+        /// Why.
+        error: String,
+    },
+    /// Certificates, proxies, authentication plug-ins.
+    #[error("cannot build a client for the API server: {0}")]
+    Client(String),
+}
+
+/// Where the API server is and who we are.
+#[derive(Clone)]
+pub struct Access {
+    config: Config,
+}
+
+impl Access {
+    /// In-cluster credentials, else the usual kubeconfig rules; a flag decides for the kubeconfig (S1).
+    pub async fn find(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Access, AccessError> {
+        let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+        let named = kubeconfig.is_some() || options.context.is_some();
+        let from_kubeconfig = async {
+            match &kubeconfig {
+                Some(path) => {
+                    let read = Kubeconfig::read_from(path).map_err(|e| e.to_string())?;
+                    Config::from_custom_kubeconfig(read, &options).await.map_err(|e| e.to_string())
+                }
+                None => Config::from_kubeconfig(&options).await.map_err(|e| e.to_string()),
+            }
+        };
+        let mut config = if named {
+            from_kubeconfig
+                .await
+                .map_err(|error| AccessError::Kubeconfig { path: kubeconfig.clone(), error })?
+        } else {
+            match Config::incluster() {
+                Ok(config) => config,
+                Err(in_cluster) => from_kubeconfig.await.map_err(|kubeconfig| AccessError::None {
+                    in_cluster: in_cluster.to_string(),
+                    kubeconfig,
+                })?,
+            }
+        };
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.write_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = Some(READ_TIMEOUT);
+        config.reset_reader_on_write = true;
+        // The default policy waits up to 1,000 s between tries; ours is in the source.
+        config.default_retry = false;
+        Ok(Access { config })
+    }
+
+    /// A client whose successful answers about `plural` count as contact with the source.
+    pub(in crate::source) fn client(
+        &self,
+        plural: &'static str,
+        status: Arc<Status>,
+    ) -> Result<Client, AccessError> {
+        let builder =
+            ClientBuilder::try_from(self.config.clone()).map_err(|e| AccessError::Client(e.to_string()))?;
+        let layer = tower::layer::layer_fn(move |inner| Contact { inner, plural, status: status.clone() });
+        Ok(builder.with_layer(&layer).build())
+    }
+
+    /// A client without a clock.
+    pub(in crate::source) fn plain_client(&self) -> Result<Client, AccessError> {
+        Client::try_from(self.config.clone()).map_err(|e| AccessError::Client(e.to_string()))
+    }
+}
+
+/// Moves a source's clock at each successful answer about its resource: a quiet watch is restarted every
+/// 40 s, so a healthy source is never older than that.
+struct Contact<S> {
+    inner: S,
+    plural: &'static str,
+    status: Arc<Status>,
+}
+
+impl<S, B> tower::Service<Request<Body>> for Contact<S>
+where
+    S: tower::Service<Request<Body>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+    B: 'static,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<B>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let counts = request.uri().path().ends_with(self.plural);
+        let status = self.status.clone();
+        let response = self.inner.call(request);
+        Box::pin(async move {
+            let response = response.await?;
+            if counts && response.status().is_success() {
+                super::contact(&status);
+            }
+            Ok(response)
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! A ServiceEntry as the API server sent it: metadata kube needs, and the whole object as JSON.
+//!
+//! Decoding cannot fail for any JSON object, so one malformed object never costs a list or a watch (S5).
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ApiResource;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// See the module text.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    meta: ObjectMeta,
+    pub(super) json: Value,
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut json = Value::deserialize(deserializer)?;
+        if let Some(metadata) = json.get_mut("metadata").and_then(Value::as_object_mut) {
+            // Often larger than the rest, and nobody here reads it.
+            metadata.remove("managedFields");
+        }
+        let metadata = json.get("metadata").cloned().unwrap_or_default();
+        let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
+        let essentials = ObjectMeta {
+            name: text("name"),
+            namespace: text("namespace"),
+            resource_version: text("resourceVersion"),
+            ..ObjectMeta::default()
+        };
+        let meta = ObjectMeta::deserialize(&metadata).unwrap_or(essentials);
+        Ok(Object { meta, json })
+    }
+}
+
+impl kube::Resource for Object {
+    type DynamicType = ApiResource;
+    type Scope = kube::core::DynamicResourceScope;
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
+    }
+
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
+    }
+
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
+    }
+
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::ResourceExt;
+    use serde_json::json;
+
+    /// [S5]
+    #[test]
+    fn an_object_with_malformed_metadata_still_decodes_with_its_identity() {
+        let object: Object = serde_json::from_value(json!({
+            "metadata": {"name": "a", "namespace": "b", "resourceVersion": "7",
+                         "creationTimestamp": "yesterday", "labels": ["not", "a", "map"]},
+            "spec": 12
+        }))
+        .expect("any object decodes");
+        assert_eq!((object.name_any(), object.namespace()), ("a".to_owned(), Some("b".to_owned())));
+        assert_eq!(object.resource_version().as_deref(), Some("7"));
+        assert_eq!(object.json["spec"], 12);
+    }
+}

@@ -1,0 +1,371 @@
+//! ServiceEntries from files and directories (S2, S3), reloaded when they change.
+//!
+//! A plain thread stats the files every [`POLL`]: it sees editors' renames, mounted ConfigMaps' symlink
+//! swaps and network file systems alike, where notification interfaces each miss one. What has changed is
+//! loaded once two looks in a row agree, so a half-written file does not count.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Feed, Trouble};
+use crate::entry::{Entry, EntryId, Origin};
+use crate::finding::{Code, Finding};
+
+/// Time between two looks: a change counts after this much quiet (S2).
+pub const POLL: Duration = Duration::from_millis(200);
+/// The name of standard input.
+const STDIN: &str = "-";
+
+/// A file that cannot be used, and where in it.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The operating system says no.
+    #[error("cannot read {}: {error}; check the path and its permissions", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Not YAML or JSON.
+    #[error("{}:{line}:{column}: not {format}: {message}; correct the file or do not name it", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: u64,
+        /// From 1.
+        column: u64,
+        /// What it was read as.
+        format: &'static str,
+        /// The parser's reason.
+        message: String,
+    },
+}
+
+impl LoadError {
+    fn path(&self) -> &Path {
+        match self {
+            LoadError::Io { path, .. } | LoadError::Syntax { path, .. } => path,
+        }
+    }
+
+    fn finding(&self) -> Finding {
+        Finding::new(
+            Code::FileUnreadable,
+            self.path().display().to_string(),
+            "",
+            "",
+            format!("{self}; its last good content is served"),
+            "correct the file",
+        )
+    }
+}
+
+/// What tells one version of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// One look at the disk: every file named or found, and what could not be looked at.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Look {
+    files: BTreeMap<PathBuf, Stamp>,
+    unreadable: BTreeMap<PathBuf, String>,
+}
+
+/// The file source.
+pub struct Files {
+    paths: Vec<PathBuf>,
+    feed: Arc<Feed>,
+    loaded: Look,
+    entries: BTreeMap<PathBuf, Vec<EntryId>>,
+    problems: BTreeMap<PathBuf, Finding>,
+}
+
+impl Files {
+    /// Loads everything for the first time; any error is fatal (S3). Delivers the first complete list.
+    pub fn load(paths: Vec<PathBuf>, feed: Arc<Feed>) -> Result<Files, LoadError> {
+        let mut files = Files {
+            paths,
+            feed,
+            loaded: Look::default(),
+            entries: BTreeMap::new(),
+            problems: BTreeMap::new(),
+        };
+        let look = files.look(|error| Err(error))?;
+        let mut all = Vec::new();
+        if files.paths.iter().any(|path| path == Path::new(STDIN)) {
+            all.extend(files.take_file(Path::new(STDIN))?);
+        }
+        for path in look.files.keys() {
+            all.extend(files.take_file(path)?);
+        }
+        files.loaded = look;
+        files.feed.reset(all);
+        Ok(files)
+    }
+
+    /// Follows changes until `stop` says so. Runs on a thread of its own.
+    pub fn follow(mut self, stop: &std::sync::atomic::AtomicBool) {
+        let mut previous = Look::default();
+        let mut pause = POLL;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            std::thread::park_timeout(pause);
+            let begun = Instant::now();
+            let look = self.look_leniently();
+            // Never more than a tenth of one CPU, however many files there are.
+            pause = POLL.max(begun.elapsed() * 9);
+            if look != self.loaded && look == previous {
+                self.reload(&look);
+                self.loaded = look;
+                previous = Look::default();
+            } else {
+                previous = look;
+                if self.problems.is_empty() {
+                    self.feed.status().touch();
+                }
+            }
+        }
+    }
+
+    fn look_leniently(&self) -> Look {
+        match self.look(|_| Ok::<(), std::convert::Infallible>(())) {
+            Ok(look) => look,
+            Err(never) => match never {},
+        }
+    }
+
+    fn reload(&mut self, look: &Look) {
+        let mut changed = Vec::new();
+        let mut gone = Vec::new();
+        self.problems.retain(|path, _| look.files.contains_key(path) && !look.unreadable.contains_key(path));
+        for (path, stamp) in &look.files {
+            if self.loaded.files.get(path) == Some(stamp) {
+                continue;
+            }
+            let before = self.entries.get(path).cloned().unwrap_or_default();
+            match self.take_file(path) {
+                Ok(entries) => {
+                    gone.extend(before.into_iter().filter(|id| entries.iter().all(|e| e.id != *id)));
+                    changed.extend(entries);
+                    self.problems.remove(path);
+                    tracing::info!(file = %path.display(), "file loaded");
+                }
+                Err(error) => self.trouble(path, &error),
+            }
+        }
+        for (path, error) in &look.unreadable {
+            let error = LoadError::Io { path: path.clone(), error: std::io::Error::other(error.clone()) };
+            self.trouble(path, &error);
+        }
+        // A file that is gone takes its entries along, unless we only cannot see it (S3).
+        let hidden = |path: &Path| look.unreadable.keys().any(|unreadable| path.starts_with(unreadable));
+        let lost: Vec<PathBuf> = self
+            .entries
+            .keys()
+            .filter(|path| !look.files.contains_key(*path) && !hidden(path) && *path != Path::new(STDIN))
+            .cloned()
+            .collect();
+        for path in lost {
+            gone.extend(self.entries.remove(&path).unwrap_or_default());
+            tracing::info!(file = %path.display(), "file is gone");
+        }
+        self.feed.update(changed, &gone);
+        self.feed.report(self.problems.values().cloned().collect());
+        if self.problems.is_empty() {
+            self.feed.status().recovered();
+        }
+    }
+
+    fn trouble(&mut self, path: &Path, error: &LoadError) {
+        let finding = error.finding();
+        if self.problems.get(path) != Some(&finding) {
+            tracing::warn!(file = %path.display(), "{error}; its last good content is served");
+            self.feed.status().failed(Trouble::Reload, "a file cannot be loaded");
+            self.problems.insert(path.to_owned(), finding);
+        }
+    }
+
+    /// Reads one file and remembers what it holds; on an error the memory stays.
+    fn take_file(&mut self, path: &Path) -> Result<Vec<Entry>, LoadError> {
+        let entries = read_file(path, &self.feed)?;
+        self.entries.insert(path.to_owned(), entries.iter().map(|e| e.id.clone()).collect());
+        Ok(entries)
+    }
+
+    /// Looks at every file without reading it. `on_error` decides whether a path that cannot be looked at
+    /// ends the look.
+    fn look<E>(&self, on_error: impl Fn(LoadError) -> Result<(), E>) -> Result<Look, E> {
+        let mut look = Look::default();
+        for path in self.paths.iter().filter(|path| *path != Path::new(STDIN)) {
+            look_at(path, true, 0, &mut look, &on_error)?;
+        }
+        Ok(look)
+    }
+}
+
+/// Deeper than any sane tree; a symlink loop ends here.
+const MAX_DEPTH: u32 = 32;
+
+fn look_at<E>(
+    path: &Path,
+    named: bool,
+    depth: u32,
+    look: &mut Look,
+    on_error: &impl Fn(LoadError) -> Result<(), E>,
+) -> Result<(), E> {
+    let fail = |look: &mut Look, error: std::io::Error| {
+        look.unreadable.insert(path.to_owned(), error.to_string());
+        on_error(LoadError::Io { path: path.to_owned(), error })
+    };
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => return fail(look, error),
+    };
+    if !metadata.is_dir() {
+        if named || is_manifest(path) {
+            look.files.insert(path.to_owned(), Stamp::of(&metadata));
+        }
+        return Ok(());
+    }
+    if depth == MAX_DEPTH {
+        return fail(look, std::io::Error::other(format!("more than {MAX_DEPTH} directories deep")));
+    }
+    let mut children = Vec::new();
+    match std::fs::read_dir(path).and_then(|dir| dir.collect::<Result<Vec<_>, _>>()) {
+        Ok(items) => children.extend(items.into_iter().map(|item| item.path())),
+        Err(error) => return fail(look, error),
+    }
+    for child in children {
+        let hidden = child.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if hidden || (!child.is_dir() && !is_manifest(&child)) {
+            continue;
+        }
+        look_at(&child, false, depth + 1, look, on_error)?;
+    }
+    Ok(())
+}
+
+impl Stamp {
+    fn of(metadata: &std::fs::Metadata) -> Stamp {
+        Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+}
+
+fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Entry>, LoadError> {
+    let io = |error| LoadError::Io { path: path.to_owned(), error };
+    let text = if path == Path::new(STDIN) {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(io)?;
+        text
+    } else {
+        std::fs::read_to_string(path).map_err(io)?
+    };
+    let documents = if path.extension().is_some_and(|e| e == "json") {
+        json_documents(path, &text)?
+    } else {
+        yaml_documents(path, &text)?
+    };
+    let path: Arc<str> = path.display().to_string().into();
+    let mut entries = Vec::new();
+    for (document, number) in documents.iter().zip(1u32..) {
+        if kind(document) == Some("List") {
+            let items = document.get("items").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            for (item, position) in items.iter().zip(1u32..) {
+                take_entry(item, &path, (number, position), feed, &mut entries);
+            }
+        } else {
+            take_entry(document, &path, (number, 0), feed, &mut entries);
+        }
+    }
+    Ok(entries)
+}
+
+/// `kind`, with `ServiceEntryList` (what `kubectl get -o yaml` of old prints) counted as `List`.
+fn kind(document: &Value) -> Option<&str> {
+    match document.get("kind").and_then(Value::as_str) {
+        Some("ServiceEntryList") => Some("List"),
+        other => other,
+    }
+}
+
+fn take_entry(
+    document: &Value,
+    path: &Arc<str>,
+    position: (u32, u32),
+    feed: &Feed,
+    entries: &mut Vec<Entry>,
+) {
+    let group = document.get("apiVersion").and_then(Value::as_str).and_then(|v| v.split_once('/'));
+    // An item of a typed list has no kind of its own.
+    let is_service_entry = match document.get("kind").and_then(Value::as_str) {
+        Some(kind) => kind == "ServiceEntry" && group.is_none_or(|(g, _)| g == super::cluster::GROUP),
+        None => position.1 > 0 && document.get("spec").is_some_and(|spec| spec.get("hosts").is_some()),
+    };
+    if is_service_entry {
+        let origin = Origin::Document { path: path.clone(), position };
+        entries.push(feed.read(document, origin));
+    }
+}
+
+fn json_documents(path: &Path, text: &str) -> Result<Vec<Value>, LoadError> {
+    serde_json::Deserializer::from_str(text).into_iter::<Value>().collect::<Result<_, _>>().map_err(|error| {
+        LoadError::Syntax {
+            path: path.to_owned(),
+            line: error.line() as u64,
+            column: error.column() as u64,
+            format: "JSON",
+            message: error.to_string(),
+        }
+    })
+}
+
+fn yaml_documents(path: &Path, text: &str) -> Result<Vec<Value>, LoadError> {
+    // The library's limits are made for configuration files; a mesh's 100,000 entries in one file are
+    // not an attack. Depth, anchors and aliases keep their limits.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 50_000_000,
+            max_documents: 1_000_000,
+            max_nodes: 50_000_000,
+            max_total_scalar_bytes: 1 << 30,
+            max_total_comment_bytes: 1 << 30,
+        },
+        with_snippet: false,
+    };
+    serde_saphyr::from_multiple_with_options::<Value>(text, options).map_err(|error| {
+        let at = error.location();
+        LoadError::Syntax {
+            path: path.to_owned(),
+            line: at.map_or(1, |l| l.line()),
+            column: at.map_or(1, |l| l.column()),
+            format: "YAML",
+            message: error.to_string(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

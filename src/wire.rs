@@ -1,0 +1,113 @@
+//! The part of DNS this server speaks as bytes: plain, synchronous, allocation-free code.
+//!
+//! [`name`] holds lower-case names in wire form, [`query`] turns an untrusted message into a
+//! [`query::Query`] or the exact refusal it deserves (contract D1, D11), [`reply`] writes a reply
+//! into a buffer and decides truncation (D12, D13). Policy (which answer) lives in `serve::responder`.
+
+pub mod name;
+pub mod query;
+pub mod reply;
+
+/// Record and query types we give a meaning to; every other number is answered by D3/D4.
+pub mod rtype {
+    /// IPv4 address.
+    pub const A: u16 = 1;
+    /// Authoritative name server.
+    pub const NS: u16 = 2;
+    /// Start of authority.
+    pub const SOA: u16 = 6;
+    /// IPv6 address.
+    pub const AAAA: u16 = 28;
+    /// EDNS(0) pseudo record, RFC 6891.
+    pub const OPT: u16 = 41;
+    /// Delegation signer; asked of the parent, RFC 4035 section 3.1.4.1.
+    pub const DS: u16 = 43;
+    /// Incremental zone transfer.
+    pub const IXFR: u16 = 251;
+    /// Full zone transfer.
+    pub const AXFR: u16 = 252;
+    /// Obsolete mailbox query.
+    pub const MAILB: u16 = 253;
+    /// Obsolete mail agent query.
+    pub const MAILA: u16 = 254;
+    /// Any type, RFC 8482.
+    pub const ANY: u16 = 255;
+}
+
+/// Class IN; every other class is refused (D10).
+pub const CLASS_IN: u16 = 1;
+
+/// Response codes this server sends, RFC 6895 section 2.3 and RFC 6891 section 9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Rcode {
+    /// The answer, or NODATA.
+    NoError = 0,
+    /// The message breaks the format (D11).
+    FormErr = 1,
+    /// We do not know yet (D9).
+    ServFail = 2,
+    /// The name does not exist (D4).
+    NxDomain = 3,
+    /// An operation we do not implement (D10).
+    NotImp = 4,
+    /// Not ours to answer (D8, D10).
+    Refused = 5,
+    /// EDNS version above 0 (D12).
+    BadVers = 16,
+}
+
+impl Rcode {
+    /// Every code, in the order of [`Rcode::position`].
+    pub const ALL: [Rcode; 7] = [
+        Rcode::NoError,
+        Rcode::FormErr,
+        Rcode::ServFail,
+        Rcode::NxDomain,
+        Rcode::NotImp,
+        Rcode::Refused,
+        Rcode::BadVers,
+    ];
+
+    /// The mnemonic of the IANA registry.
+    pub fn mnemonic(self) -> &'static str {
+        match self {
+            Rcode::NoError => "NOERROR",
+            Rcode::FormErr => "FORMERR",
+            Rcode::ServFail => "SERVFAIL",
+            Rcode::NxDomain => "NXDOMAIN",
+            Rcode::NotImp => "NOTIMP",
+            Rcode::Refused => "REFUSED",
+            Rcode::BadVers => "BADVERS",
+        }
+    }
+
+    /// A dense index for counters, `0..7`.
+    pub fn position(self) -> usize {
+        match self {
+            Rcode::BadVers => 6,
+            other => other as usize,
+        }
+    }
+}
+
+/// Extended DNS error info codes this server sends, RFC 8914 section 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum ExtendedError {
+    /// 14: the source has not delivered a complete list yet (D9).
+    NotReady = 14,
+    /// 18: refused by policy (zone transfers, D10).
+    Prohibited = 18,
+    /// 20: no zone of ours covers the name (D8).
+    NotAuthoritative = 20,
+}
+
+/// Transport limits a reply's size, and labels a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Datagrams: 512 octets without EDNS, at most 1232 with it (D13).
+    Udp,
+    /// Streams: whole replies.
+    Tcp,
+}

@@ -1,0 +1,260 @@
+//! An untrusted message becomes a [`Query`], or the refusal it deserves.
+//!
+//! The order of the checks is D1's: length and QR (no reply at all), opcode (the rest stays
+//! unread), counts and syntax. What needs a zone or a policy (EDNS version, class, type, zone) is
+//! the responder's. Every record of the message is walked, so broken or trailing content is found
+//! wherever it is (D11); only a single OPT is understood here, and whatever else a query may carry
+//! (RFC 8945 TSIG, IXFR's authority) marks it [`Query::plain`]` = false`.
+
+use super::name::MAX_WIRE;
+use super::{Rcode, rtype};
+
+/// Octets of a message header, RFC 1035 section 4.1.1.
+pub const HEADER: usize = 12;
+
+/// What a refusal needs of a message that was not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal<'m> {
+    /// The header fields a reply copies.
+    pub head: Head,
+    /// Why.
+    pub rcode: Rcode,
+    /// The question to echo, empty if it could not be read.
+    pub question: &'m [u8],
+    /// The OPT that was read, if exactly one valid one was.
+    pub edns: Option<Edns>,
+}
+
+/// A message that gets no query out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswerable<'m> {
+    /// Under 12 octets, or a response: no reply at all, RFC 1035 section 7.3 (D11).
+    Silence,
+    /// An error reply.
+    Refuse(Refusal<'m>),
+}
+
+/// The header fields a reply copies from the query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The message id.
+    pub id: u16,
+    /// The opcode, `0..16`.
+    pub opcode: u8,
+    /// Recursion desired.
+    pub rd: bool,
+}
+
+/// A query's OPT record (RFC 6891 section 6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// The largest UDP reply the client takes, as sent.
+    pub udp_payload: u16,
+    /// EDNS version; only 0 exists.
+    pub version: u8,
+    /// DNSSEC OK, copied into the reply.
+    pub dnssec_ok: bool,
+    /// The client asks for the name server identifier (RFC 5001).
+    pub nsid: bool,
+}
+
+/// One well-formed question.
+#[derive(Clone)]
+pub struct Query<'m> {
+    /// The header fields a reply copies.
+    pub head: Head,
+    /// The question section as received: the spelling a reply echoes (D1, D15).
+    pub question: &'m [u8],
+    /// Query type.
+    pub qtype: u16,
+    /// Query class.
+    pub qclass: u16,
+    /// EDNS, if the query has it.
+    pub edns: Option<Edns>,
+    /// Nothing in the message but the question and at most one OPT without options we act on.
+    pub plain: bool,
+    lower: [u8; MAX_WIRE],
+    name_len: u8,
+}
+
+impl Query<'_> {
+    /// The query name: lower-case, wire form, root label included.
+    pub fn name(&self) -> &[u8] {
+        &self.lower[..usize::from(self.name_len)]
+    }
+}
+
+/// Reads one message. See the module text for the order of the checks.
+pub fn parse(message: &[u8]) -> Result<Query<'_>, Unanswerable<'_>> {
+    let Some(header) = message.first_chunk::<HEADER>() else {
+        return Err(Unanswerable::Silence);
+    };
+    let response = header[2] & 0x80 != 0;
+    if response {
+        return Err(Unanswerable::Silence);
+    }
+    let head = Head {
+        id: u16::from_be_bytes([header[0], header[1]]),
+        opcode: (header[2] >> 3) & 0x0f,
+        rd: header[2] & 0x01 != 0,
+    };
+    let refuse = |rcode, question, edns| Err(Unanswerable::Refuse(Refusal { head, rcode, question, edns }));
+    if head.opcode != 0 {
+        return refuse(Rcode::NotImp, &[][..], None);
+    }
+    let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    // RFC 9619: a query has exactly one question.
+    if count(4) != 1 {
+        return refuse(Rcode::FormErr, &[], None);
+    }
+    let mut cursor = Cursor { message, at: HEADER };
+    let mut lower = [0; MAX_WIRE];
+    let Some((name_len, qtype, qclass)) = cursor.question(&mut lower) else {
+        return refuse(Rcode::FormErr, &[], None);
+    };
+    let question = &message[HEADER..cursor.at];
+    let ixfr = qtype == rtype::IXFR;
+    if count(6) != 0 || (count(8) != 0 && !ixfr) {
+        return refuse(Rcode::FormErr, question, None);
+    }
+    let mut edns = None;
+    let mut opts = 0u32;
+    let (authorities, additionals) = (u32::from(count(8)), u32::from(count(10)));
+    for i in 0..authorities + additionals {
+        let Some(record) = cursor.record() else {
+            return refuse(Rcode::FormErr, question, one_valid(edns, opts));
+        };
+        if record.rtype != rtype::OPT {
+            continue;
+        }
+        opts += 1;
+        // RFC 6891 section 6.1.1: in the additional section, owned by the root, at most once.
+        match (i >= authorities && record.root_owner).then(|| Edns::read(&record)).flatten() {
+            Some(read) if opts == 1 => edns = Some(read),
+            _ => return refuse(Rcode::FormErr, question, None),
+        }
+    }
+    let trailing = cursor.at != message.len();
+    if trailing {
+        return refuse(Rcode::FormErr, question, one_valid(edns, opts));
+    }
+    let plain = authorities == 0 && additionals == opts && edns.is_none_or(|e| !e.nsid);
+    Ok(Query { head, question, qtype, qclass, edns, plain, lower, name_len })
+}
+
+fn one_valid(edns: Option<Edns>, opts: u32) -> Option<Edns> {
+    edns.filter(|_| opts == 1)
+}
+
+impl Edns {
+    /// NSID, RFC 5001 section 4.
+    pub const NSID: u16 = 3;
+    /// Extended DNS error, RFC 8914 section 2.
+    pub const EXTENDED_ERROR: u16 = 15;
+
+    fn read(record: &RawRecord<'_>) -> Option<Edns> {
+        let mut nsid = false;
+        let mut options = record.rdata;
+        while !options.is_empty() {
+            let (head, rest) = options.split_first_chunk::<4>()?;
+            let code = u16::from_be_bytes([head[0], head[1]]);
+            let (_, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[2], head[3]])))?;
+            nsid |= code == Edns::NSID;
+            options = rest;
+        }
+        Some(Edns {
+            udp_payload: record.class,
+            version: record.ttl[1],
+            dnssec_ok: record.ttl[2] & 0x80 != 0,
+            nsid,
+        })
+    }
+}
+
+/// The fixed part of a record, its owner skipped.
+struct RawRecord<'m> {
+    root_owner: bool,
+    rtype: u16,
+    class: u16,
+    ttl: [u8; 4],
+    rdata: &'m [u8],
+}
+
+struct Cursor<'m> {
+    message: &'m [u8],
+    at: usize,
+}
+
+impl<'m> Cursor<'m> {
+    fn take(&mut self, n: usize) -> Option<&'m [u8]> {
+        let taken = self.message.get(self.at..self.at.checked_add(n)?)?;
+        self.at += n;
+        Some(taken)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2).map(|b| u16::from_be_bytes([b[0], b[1]]))
+    }
+
+    /// The question: name (lowered into `lower`), type and class.
+    ///
+    /// A compressed name is not accepted: there is nothing before it to point at.
+    fn question(&mut self, lower: &mut [u8; MAX_WIRE]) -> Option<(u8, u16, u16)> {
+        let mut len = 0usize;
+        loop {
+            let label = usize::from(*self.take(1)?.first()?);
+            if label > super::name::MAX_LABEL || len + 1 + label > MAX_WIRE {
+                return None;
+            }
+            lower[len] = label as u8;
+            len += 1;
+            if label == 0 {
+                break;
+            }
+            let octets = self.take(label)?;
+            let lowered = &mut lower[len..len + label];
+            lowered.copy_from_slice(octets);
+            lowered.make_ascii_lowercase();
+            len += label;
+        }
+        Some((len as u8, self.u16()?, self.u16()?))
+    }
+
+    fn record(&mut self) -> Option<RawRecord<'m>> {
+        let root_owner = self.skip_name()?;
+        let rtype = self.u16()?;
+        let class = self.u16()?;
+        let ttl = self.take(4)?.try_into().ok()?;
+        let rdlength = usize::from(self.u16()?);
+        let rdata = self.take(rdlength)?;
+        Some(RawRecord { root_owner, rtype, class, ttl, rdata })
+    }
+
+    /// Skips a possibly compressed name; true if it is the root, spelled as one zero octet.
+    fn skip_name(&mut self) -> Option<bool> {
+        let start = self.at;
+        let mut len = 0;
+        loop {
+            match usize::from(*self.take(1)?.first()?) {
+                0 => return Some(self.at == start + 1),
+                label @ 1..=super::name::MAX_LABEL => {
+                    self.take(label)?;
+                    len += 1 + label;
+                }
+                // RFC 1035 section 4.1.4: a pointer names a prior occurrence.
+                high if high & 0xc0 == 0xc0 => {
+                    let low = usize::from(*self.take(1)?.first()?);
+                    let target = (high & 0x3f) << 8 | low;
+                    return (HEADER..start).contains(&target).then_some(false);
+                }
+                _ => return None,
+            }
+            if len >= MAX_WIRE {
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Writes a reply into a caller's buffer: header, question, records, OPT, within a size limit.
+//!
+//! Records of a host are copied as they were encoded when the host changed; their owner is a
+//! pointer to the question, so the spelling of the query is the spelling of the answer (H7, D15).
+
+use super::query::{Edns, HEADER, Head};
+use super::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
+
+/// Our own UDP payload size: fits one unfragmented IPv6 datagram everywhere (DNS flag day 2020).
+pub const UDP_PAYLOAD: u16 = 1232;
+/// RFC 1035 section 4.2.1: what a client without EDNS takes.
+pub const UDP_PLAIN: u16 = 512;
+/// RFC 1035 section 4.2.2: what the length prefix of a stream can say.
+pub const TCP_LIMIT: u16 = u16::MAX;
+/// The longest NSID accepted by configuration, in octets: error replies still fit 512.
+pub const MAX_NSID: usize = 128;
+/// A pointer to the question's name, RFC 1035 section 4.1.4.
+pub const QUESTION_POINTER: [u8; 2] = [0xc0, HEADER as u8];
+
+/// The largest reply for a query (D13).
+pub fn limit(transport: Transport, edns: Option<Edns>) -> u16 {
+    match (transport, edns) {
+        (Transport::Tcp, _) => TCP_LIMIT,
+        (Transport::Udp, None) => UDP_PLAIN,
+        (Transport::Udp, Some(edns)) => edns.udp_payload.clamp(UDP_PLAIN, UDP_PAYLOAD),
+    }
+}
+
+/// What goes into a reply's OPT.
+#[derive(Clone, Copy, Debug)]
+pub struct OptReply<'a> {
+    /// The query's OPT.
+    pub query: Edns,
+    /// The identifier to send if it was asked for; empty sends none.
+    pub nsid: &'a [u8],
+    /// An extended error, if one applies.
+    pub error: Option<ExtendedError>,
+}
+
+impl OptReply<'_> {
+    /// The identifier, if it is to be sent.
+    pub fn nsid(&self) -> Option<&[u8]> {
+        (self.query.nsid && !self.nsid.is_empty()).then_some(self.nsid)
+    }
+
+    /// Octets of the record on the wire.
+    pub fn len(&self) -> usize {
+        11 + self.nsid().map_or(0, |n| 4 + n.len()) + if self.error.is_some() { 6 } else { 0 }
+    }
+}
+
+/// A reply under construction. Sections are written in message order.
+pub struct Reply<'b> {
+    out: &'b mut [u8],
+    len: usize,
+    limit: usize,
+    questions: u16,
+    counts: [u16; 3],
+    truncated: bool,
+}
+
+/// Where a record goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// What was asked.
+    Answer = 0,
+    /// The SOA of a negative answer.
+    Authority = 1,
+    /// Glue (D17); OPT is written by [`Reply::finish`].
+    Additional = 2,
+}
+
+impl<'b> Reply<'b> {
+    /// Starts with room for the header and the question copied as received.
+    ///
+    /// `out` must hold `limit` octets; `opt_len` of them are kept for the OPT record.
+    pub fn new(out: &'b mut [u8], question: &[u8], limit: u16, opt_len: usize) -> Reply<'b> {
+        let len = HEADER + question.len();
+        out[HEADER..len].copy_from_slice(question);
+        let limit = usize::from(limit).min(out.len()) - opt_len;
+        Reply {
+            out,
+            len,
+            limit,
+            questions: u16::from(!question.is_empty()),
+            counts: [0; 3],
+            truncated: false,
+        }
+    }
+
+    /// Copies as many whole records as fit, beginning with record `first` and going round; says TC
+    /// if not all did (D13: libcs that cannot use TCP still get addresses).
+    ///
+    /// `records` is a run of records of `size` octets each.
+    pub fn rrset(&mut self, records: &[u8], size: usize, first: usize) {
+        let all = records.len() / size;
+        let fit = all.min((self.limit - self.len) / size);
+        let start = first * size;
+        let tail = (records.len() - start).min(fit * size);
+        self.copy(&records[start..start + tail]);
+        self.copy(&records[..fit * size - tail]);
+        self.counts[0] += fit as u16;
+        self.truncated |= fit < all;
+    }
+
+    /// Writes one small record; true if it fitted.
+    pub fn record(&mut self, section: Section, owner: &[u8], rtype: u16, ttl: u32, rdata: &[&[u8]]) -> bool {
+        let rdlength: usize = rdata.iter().map(|part| part.len()).sum();
+        if self.len + owner.len() + 10 + rdlength > self.limit {
+            return false;
+        }
+        self.copy(owner);
+        self.copy(&rtype.to_be_bytes());
+        self.copy(&CLASS_IN.to_be_bytes());
+        self.copy(&ttl.to_be_bytes());
+        self.copy(&(rdlength as u16).to_be_bytes());
+        for part in rdata {
+            self.copy(part);
+        }
+        self.counts[section as usize] += 1;
+        true
+    }
+
+    /// Says that something the reply must hold did not fit.
+    pub fn truncate(&mut self) {
+        self.truncated = true;
+    }
+
+    /// Whether something did not fit.
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Appends the OPT record and writes the header; returns the reply's length in octets.
+    pub fn finish(
+        mut self,
+        head: Head,
+        rcode: Rcode,
+        authoritative: bool,
+        opt: Option<OptReply<'_>>,
+    ) -> usize {
+        if let Some(opt) = opt {
+            self.limit += opt.len();
+            self.opt(rcode, &opt);
+        }
+        let flags_high = 0x80
+            | head.opcode << 3
+            | if authoritative { 0x04 } else { 0 }
+            | if self.truncated { 0x02 } else { 0 }
+            | u8::from(head.rd);
+        self.out[..2].copy_from_slice(&head.id.to_be_bytes());
+        self.out[2] = flags_high;
+        self.out[3] = (rcode as u16 & 0x0f) as u8;
+        self.out[4..6].copy_from_slice(&self.questions.to_be_bytes());
+        for (i, count) in self.counts.into_iter().enumerate() {
+            self.out[6 + 2 * i..8 + 2 * i].copy_from_slice(&count.to_be_bytes());
+        }
+        self.len
+    }
+
+    fn opt(&mut self, rcode: Rcode, opt: &OptReply<'_>) {
+        self.copy(&[0]);
+        self.copy(&rtype::OPT.to_be_bytes());
+        self.copy(&UDP_PAYLOAD.to_be_bytes());
+        // RFC 6891 section 6.1.3: the upper eight bits of the code, version 0, DO and zeros.
+        self.copy(&[(rcode as u16 >> 4) as u8, 0, if opt.query.dnssec_ok { 0x80 } else { 0 }, 0]);
+        self.copy(&((opt.len() - 11) as u16).to_be_bytes());
+        if let Some(nsid) = opt.nsid() {
+            self.copy(&Edns::NSID.to_be_bytes());
+            self.copy(&(nsid.len() as u16).to_be_bytes());
+            self.copy(nsid);
+        }
+        if let Some(error) = opt.error {
+            self.copy(&Edns::EXTENDED_ERROR.to_be_bytes());
+            self.copy(&2u16.to_be_bytes());
+            self.copy(&(error as u16).to_be_bytes());
+        }
+        self.counts[2] += 1;
+    }
+
+    fn copy(&mut self, octets: &[u8]) {
+        self.out[self.len..self.len + octets.len()].copy_from_slice(octets);
+        self.len += octets.len();
+    }
+}
