@@ -108,19 +108,19 @@ impl Listen {
             return Ok(None);
         }
         let named = |address| Some(Listen { address, any_host: false });
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(named(address));
+        }
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return Ok(named(SocketAddr::new(ip, default_port)));
+        }
         if let Some(port) = text.strip_prefix(':') {
             let port = port.parse().map_err(|_| format!("{port:?} is not a port from 0 to 65535"))?;
             let address = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
             return Ok(Some(Listen { address, any_host: true }));
         }
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(named(address));
-        }
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-        match bare.parse::<IpAddr>() {
-            Ok(ip) => Ok(named(SocketAddr::new(ip, default_port))),
-            Err(_) => Err("write ADDRESS:PORT (127.0.0.1:5353, [::1]:53), ADDRESS, :PORT or off".to_owned()),
-        }
+        Err("write ADDRESS:PORT (127.0.0.1:5353, [::1]:53), ADDRESS, :PORT or off".to_owned())
     }
 }
 

@@ -3,6 +3,8 @@
 //! [`responder`] decides every reply; [`udp`] and [`tcp`] only move octets; [`hickory`] answers through
 //! hickory-server's handler whatever the responder leaves to a general DNS library.
 
+#[cfg(test)]
+mod fixture;
 pub mod hickory;
 pub mod listen;
 pub mod responder;

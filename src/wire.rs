@@ -111,3 +111,23 @@ pub enum Transport {
     /// Streams: whole replies.
     Tcp,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_their_registry_names_and_a_place_each() {
+        let names: Vec<_> = Rcode::ALL.iter().map(|r| (r.mnemonic(), *r as u16, r.position())).collect();
+        let expected = [
+            ("NOERROR", 0, 0),
+            ("FORMERR", 1, 1),
+            ("SERVFAIL", 2, 2),
+            ("NXDOMAIN", 3, 3),
+            ("NOTIMP", 4, 4),
+            ("REFUSED", 5, 5),
+            ("BADVERS", 16, 6),
+        ];
+        assert_eq!(names, expected);
+    }
+}

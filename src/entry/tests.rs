@@ -1,1 +1,437 @@
+use super::*;
+use serde_json::json;
 
+fn zones() -> Zones {
+    let names = ["global", "cluster2"].iter().map(|n| Name::parse(n).expect(n)).collect();
+    Zones::new(names, Name::parse("cluster.local").expect("valid"), 0).expect("valid zones")
+}
+
+fn read_with(object: &Value, rules: &Rules) -> Entry {
+    Entry::read(object, Origin::Object, &zones(), rules)
+}
+
+fn read(object: &Value) -> Entry {
+    read_with(object, &Rules::default())
+}
+
+/// An entry `foo/bar` with a spec.
+fn spec(spec: Value) -> Value {
+    json!({"metadata": {"namespace": "foo", "name": "bar"}, "spec": spec})
+}
+
+/// `host=address,address` for each claim.
+fn claims(entry: &Entry) -> Vec<String> {
+    let text = |c: &Claim| {
+        let addresses: Vec<_> = c.addresses.iter().map(ToString::to_string).collect();
+        format!("{}={}", c.host, addresses.join(","))
+    };
+    entry.claims.iter().map(text).collect()
+}
+
+/// `code field value` for each finding.
+fn findings(entry: &Entry) -> Vec<String> {
+    entry
+        .findings()
+        .map(|f| format!("{} {} {}", f.code.as_str(), f.field, f.value).trim_end().to_owned())
+        .collect()
+}
+
+fn addresses_of(addresses: Value) -> (Vec<String>, Vec<String>) {
+    let entry = read(&spec(json!({"hosts": ["a.global"], "addresses": addresses, "resolution": "DNS"})));
+    (claims(&entry), findings(&entry))
+}
+
+/// [A1] [A6]
+#[test]
+fn addresses_are_literals_and_one_address_cidrs() {
+    let (claims, findings) = addresses_of(json!([
+        "240.0.0.2",
+        "2001:db8::2",
+        "240.0.0.3/32",
+        "2001:db8::3/128",
+        "240.0.0.2",
+        "240.0.0.1"
+    ]));
+    assert_eq!(claims, ["a.global=240.0.0.2,2001:db8::2,240.0.0.3,2001:db8::3,240.0.0.1"]);
+    assert_eq!(findings, [""; 0]);
+}
+
+/// [A1] [S5]
+#[test]
+fn a_bad_address_is_a_finding_and_costs_nothing_else() {
+    let cases = [
+        ("10.0.0.0/8", "address-range"),
+        ("2001:db8::/64", "address-range"),
+        ("0.0.0.0", "address-unspecified"),
+        ("::", "address-unspecified"),
+        ("0.0.0.0/32", "address-unspecified"),
+        ("not-an-address", "address-invalid"),
+        ("300.1.1.1", "address-invalid"),
+        ("10.0.0.1/33", "address-invalid"),
+        ("fe80::1%eth0", "address-invalid"),
+        ("010.0.0.1", "address-invalid"),
+        (" 10.0.0.1", "address-invalid"),
+        ("", "address-invalid"),
+        ("<vip address>", "placeholder"),
+        ("$(kubectl get svc)", "placeholder"),
+        ("${VIP}", "placeholder"),
+        ("{{ .Values.vip }}", "placeholder"),
+    ];
+    for (bad, code) in cases {
+        let (claims, findings) = addresses_of(json!(["240.0.0.1", bad, "240.0.0.2"]));
+        assert_eq!(claims, ["a.global=240.0.0.1,240.0.0.2"], "{bad}");
+        assert_eq!(findings, [format!("{code} spec.addresses[1] {bad}").trim_end()], "{bad}");
+    }
+}
+
+/// [A1]
+#[test]
+fn odd_addresses_are_served_with_a_warning() {
+    let cases = [
+        ("127.255.0.1", "address-loopback"),
+        ("::1", "address-loopback"),
+        ("224.0.0.5", "address-multicast"),
+        ("ff02::1", "address-multicast"),
+        ("169.254.1.1", "address-link-local"),
+        ("fe80::1", "address-link-local"),
+    ];
+    for (odd, code) in cases {
+        let (claims, findings) = addresses_of(json!([odd]));
+        assert_eq!(claims, [format!("a.global={odd}")]);
+        assert_eq!(findings, [format!("{code} spec.addresses[0] {odd}")]);
+    }
+}
+
+/// Status addresses 240.240.0.1 and 2001:2::1 for a.global, 240.240.0.2 for b.global.
+fn allocated(spec: Value, labels: Value) -> Value {
+    json!({
+        "metadata": {"namespace": "foo", "name": "bar", "labels": labels},
+        "spec": spec,
+        "status": {"addresses": [
+            {"value": "240.240.0.1", "host": "A.Global."},
+            {"value": "2001:2::1", "host": "a.global"},
+            {"value": "240.240.0.2", "host": "b.global"},
+            {"value": "240.240.0.9", "host": "elsewhere.global"},
+        ]}
+    })
+}
+
+/// [A2]
+#[test]
+fn allocated_addresses_count_only_under_istiods_own_conditions() {
+    let hosts = json!(["a.global", "b.global"]);
+    let taken = ["a.global=240.240.0.1,2001:2::1", "b.global=240.240.0.2"];
+    let none = ["a.global=", "b.global="];
+    let cases = [
+        (json!({"hosts": hosts, "resolution": "DNS"}), json!({}), taken),
+        (json!({"hosts": hosts, "resolution": "STATIC", "addresses": []}), json!({}), taken),
+        (json!({"hosts": hosts, "resolution": "DNS", "addresses": null}), json!(null), taken),
+        (json!({"hosts": hosts, "resolution": "DYNAMIC_DNS"}), json!({}), taken),
+        (json!({"hosts": hosts, "resolution": "SOMETHING_NEW"}), json!({}), taken),
+        (
+            json!({"hosts": hosts, "resolution": "DNS"}),
+            json!({"networking.istio.io/enable-autoallocate-ip": "true"}),
+            taken,
+        ),
+        (json!({"hosts": hosts, "resolution": "NONE"}), json!({}), none),
+        (json!({"hosts": hosts}), json!({}), none),
+        (json!({"hosts": hosts, "resolution": ""}), json!({}), none),
+        (
+            json!({"hosts": hosts, "resolution": "DNS"}),
+            json!({"networking.istio.io/enable-autoallocate-ip": "False"}),
+            none,
+        ),
+        // "Empty" is the field, not what is left of it.
+        (json!({"hosts": hosts, "resolution": "DNS", "addresses": ["10.0.0.0/8"]}), json!({}), none),
+        (
+            json!({"hosts": hosts, "resolution": "DNS", "addresses": ["240.0.0.7"]}),
+            json!({}),
+            ["a.global=240.0.0.7", "b.global=240.0.0.7"],
+        ),
+    ];
+    for (spec, labels, expected) in cases {
+        let object = allocated(spec, labels);
+        assert_eq!(claims(&read(&object)), expected, "{object}");
+    }
+}
+
+/// [A2] [S5]
+#[test]
+fn broken_allocated_addresses_are_findings() {
+    let mut object = allocated(json!({"hosts": ["a.global"], "resolution": "DNS"}), json!({}));
+    object["status"]["addresses"] = json!([
+        {"value": "nonsense", "host": "a.global"},
+        {"value": 7, "host": "a.global"},
+        "text",
+        {"value": "240.240.0.5"},
+        {"value": "240.240.0.4", "host": "a.global"},
+    ]);
+    let entry = read(&object);
+    assert_eq!(claims(&entry), ["a.global=240.240.0.4"]);
+    assert_eq!(
+        findings(&entry),
+        [
+            "field-type status.addresses[1].value 7",
+            "field-type status.addresses[2] \"text\"",
+            "address-invalid status.addresses[0].value nonsense",
+        ]
+    );
+    object["status"]["addresses"] = json!({"a": 1});
+    assert_eq!(findings(&read(&object)), ["field-type status.addresses {\"a\":1}"]);
+}
+
+/// [A4]
+#[test]
+fn endpoints_are_never_answers() {
+    let entry = read(&spec(json!({
+        "hosts": ["a.global"], "resolution": "STATIC",
+        "endpoints": [{"address": "10.1.1.1"}, {"address": "2001:db8::9"}]
+    })));
+    assert_eq!(claims(&entry), ["a.global="]);
+}
+
+/// [A5]
+#[test]
+fn resolution_none_with_addresses_is_served_unless_skipped() {
+    let object = spec(json!({"hosts": ["a.global"], "addresses": ["240.0.0.1"], "resolution": "NONE"}));
+    let entry = read(&object);
+    assert!(entry.resolution_none);
+    assert_eq!(claims(&entry), ["a.global=240.0.0.1"]);
+    let rules = Rules { skip_resolution_none: true, ..Rules::default() };
+    let skipped = read_with(&object, &rules);
+    assert_eq!((claims(&skipped), findings(&skipped)), (vec![], vec!["resolution-none-skipped".to_owned()]));
+    let other = spec(json!({"hosts": ["a.global"], "addresses": ["240.0.0.1"], "resolution": "STATIC"}));
+    assert_eq!(claims(&read_with(&other, &rules)), ["a.global=240.0.0.1"]);
+}
+
+fn host_of(host: Value) -> (Vec<String>, Vec<String>) {
+    let entry = read(&spec(json!({"hosts": [host], "addresses": ["240.0.0.1"]})));
+    (entry.claims.iter().map(|c| c.host.to_string()).collect(), findings(&entry))
+}
+
+/// [H1] [H2] [H3] [H4] [H5] [D5]
+#[test]
+fn hosts_are_claimed_or_are_findings() {
+    let served = [
+        ("Echo.Default.GLOBAL.", "echo.default.global"),
+        ("a_b.global", "a_b.global"),
+        ("global", "global"),
+        ("*.bar.global", "*.bar.global"),
+        ("*.Bar.Global.", "*.bar.global"),
+        ("x.dns.global", "x.dns.global"),
+        ("*.dns.global", "*.dns.global"),
+        ("httpbin.bar.cluster2", "httpbin.bar.cluster2"),
+    ];
+    for (host, expected) in served {
+        assert_eq!(host_of(json!(host)), (vec![expected.to_owned()], vec![]), "{host}");
+    }
+    let long = format!("*.{0}.{0}.{0}.{1}.global", "a".repeat(63), "b".repeat(53));
+    assert_eq!(long.len(), 254);
+    let refused = [
+        ("www.google.com", "host-outside-zones"),
+        ("one-label", "host-outside-zones"),
+        ("192.168.0.1", "host-outside-zones"),
+        ("*.com", "host-outside-zones"),
+        ("notglobal", "host-outside-zones"),
+        ("*.global", "host-apex-wildcard"),
+        ("*.cluster2.", "host-apex-wildcard"),
+        ("dns.global", "host-reserved"),
+        ("NS.dns.global.", "host-reserved"),
+        ("ns.dns.cluster2", "host-reserved"),
+        ("<hostname>", "placeholder"),
+        ("echo.${NAMESPACE}.global", "placeholder"),
+        ("*", "host-invalid"),
+        ("*-a.global", "host-invalid"),
+        ("a.*.global", "host-invalid"),
+        ("*.*.global", "host-invalid"),
+        ("a..global", "host-invalid"),
+        ("a b.global", "host-invalid"),
+        ("", "host-invalid"),
+        (&long, "host-invalid"),
+    ];
+    for (host, code) in refused {
+        let expected =
+            format!("{code} spec.hosts[0] {}", Finding::new(Code::HostInvalid, "", "", host, "", "").value);
+        assert_eq!(host_of(json!(host)), (vec![], vec![expected.trim_end().to_owned()]), "{host}");
+    }
+}
+
+/// [H5]
+#[test]
+fn apex_wildcards_are_served_when_asked_for() {
+    let rules = Rules { apex_wildcards: true, ..Rules::default() };
+    let object = spec(json!({"hosts": ["*.global"], "addresses": ["240.0.0.1"]}));
+    assert_eq!(claims(&read_with(&object, &rules)), ["*.global=240.0.0.1"]);
+}
+
+/// [S5] [H1]
+#[test]
+fn one_bad_host_does_not_cost_the_others_and_repetition_is_no_second_claim() {
+    let entry = read(&spec(json!({
+        "hosts": ["bad host", "a.global", 7, "A.Global.", null, "b.global"], "addresses": ["240.0.0.1"]
+    })));
+    assert_eq!(claims(&entry), ["a.global=240.0.0.1", "b.global=240.0.0.1"]);
+    assert_eq!(entry.claims[1].field, 5);
+    assert_eq!(
+        findings(&entry),
+        [
+            "field-type spec.hosts[2] 7",
+            "field-type spec.hosts[4] null",
+            "host-invalid spec.hosts[0] bad host"
+        ]
+    );
+}
+
+/// [S5]
+#[test]
+fn wrong_types_lose_the_field_and_nothing_else() {
+    let cases = [
+        (json!({"metadata": {"namespace": "foo", "name": "bar"}}), vec!["hosts-empty spec.hosts"]),
+        (
+            json!({"metadata": {"namespace": "foo", "name": "bar"}, "spec": "text"}),
+            vec!["field-type spec \"text\"", "hosts-empty spec.hosts"],
+        ),
+        (spec(json!({"hosts": "a.global"})), vec!["field-type spec.hosts \"a.global\""]),
+        (spec(json!({"hosts": []})), vec!["hosts-empty spec.hosts"]),
+        (
+            spec(json!({"hosts": ["a.global"], "addresses": "240.0.0.1"})),
+            vec!["field-type spec.addresses \"240.0.0.1\""],
+        ),
+        (
+            spec(json!({"hosts": ["a.global"], "resolution": 2, "exportTo": [true]})),
+            vec!["field-type spec.resolution 2", "field-type spec.exportTo[0] true"],
+        ),
+    ];
+    for (object, expected) in cases {
+        let entry = read(&object);
+        assert_eq!(findings(&entry), expected, "{object}");
+        assert_eq!(entry.id.to_string(), "foo/bar");
+    }
+    let odd = json!({
+        "metadata": {"namespace": "foo", "name": "bar", "labels": 5, "annotations": [], "creationTimestamp": 9},
+        "spec": {"hosts": ["a.global"], "resolution": "DNS", "unknown": {"x": [1]}}
+    });
+    let entry = read(&odd);
+    assert_eq!(claims(&entry), ["a.global="]);
+    assert_eq!(
+        findings(&entry),
+        [
+            "field-type metadata.creationTimestamp 9",
+            "field-type metadata.annotations []",
+            "field-type metadata.labels 5",
+        ]
+    );
+}
+
+/// [S2] [O1]
+#[test]
+fn identity_and_age_are_read_from_metadata() {
+    let entry = read(&json!({"metadata": {"name": "x", "creationTimestamp": "2024-01-31T12:00:00Z"}}));
+    assert_eq!((entry.id.to_string(), entry.created), ("default/x".to_owned(), Some(1_706_702_400)));
+    let entry = read(&json!({"metadata": {"name": "x", "namespace": "", "creationTimestamp": "soon"}}));
+    assert_eq!((entry.id.to_string(), entry.created), ("default/x".to_owned(), None));
+    assert_eq!(findings(&entry)[0], "field-type metadata.creationTimestamp soon");
+    let document = |position| EntryId {
+        namespace: "a".into(),
+        name: "b".into(),
+        origin: Origin::Document { path: "f.yaml".into(), position },
+    };
+    assert_eq!(document((2, 0)).to_string(), "f.yaml:2");
+    assert_eq!(document((2, 3)).to_string(), "f.yaml:2[3]");
+}
+
+/// [D2]
+#[test]
+fn the_ttl_annotation_is_seconds_within_range() {
+    let with = |ttl: Value| {
+        read(&json!({
+            "metadata": {"namespace": "foo", "name": "bar", "annotations": {"globaldns.io/ttl": ttl}},
+            "spec": {"hosts": ["a.global"], "addresses": ["240.0.0.1"]}
+        }))
+    };
+    for (text, ttl) in [("1", 1), ("30", 30), ("3600", 3600)] {
+        assert_eq!((with(json!(text)).ttl, findings(&with(json!(text)))), (Some(ttl), vec![]));
+    }
+    for text in ["0", "3601", "-1", "5s", ""] {
+        let entry = with(json!(text));
+        let expected = format!("ttl-invalid metadata.annotations[globaldns.io/ttl] {text}");
+        assert_eq!((entry.ttl, findings(&entry)), (None, vec![expected.trim_end().to_owned()]));
+    }
+    assert_eq!(findings(&with(json!(30))), ["field-type metadata.annotations[globaldns.io/ttl] 30"]);
+}
+
+/// [O5]
+#[test]
+fn export_to_decides_who_is_served() {
+    let with =
+        |export: Value| spec(json!({"hosts": ["a.global"], "addresses": ["240.0.0.1"], "exportTo": export}));
+    let public_only = Rules { public_only: true, ..Rules::default() };
+    let cases = [
+        (json!(null), true, true, true),
+        (json!([]), true, true, true),
+        (json!(["*"]), true, true, true),
+        (json!(["ns1", "*"]), true, true, true),
+        (json!(["."]), false, true, false),
+        (json!(["ns1", "ns2"]), false, true, false),
+        (json!(["~"]), false, false, false),
+        (json!(["*", "~"]), false, false, false),
+    ];
+    for (export, public, served, served_if_public_only) in cases {
+        let object = with(export.clone());
+        let entry = read(&object);
+        assert_eq!((entry.public, !entry.claims.is_empty()), (public, served), "{export}");
+        let strict = read_with(&object, &public_only);
+        assert_eq!(!strict.claims.is_empty(), served_if_public_only, "{export}");
+        let code = match (served, served_if_public_only) {
+            (true, true) => vec![],
+            (true, false) => vec!["export-not-public".to_owned()],
+            _ => vec!["export-hidden".to_owned()],
+        };
+        assert_eq!(findings(&strict), code, "{export}");
+    }
+}
+
+/// [F1]
+#[test]
+fn every_finding_says_why_and_what_to_do() {
+    let entry = read(&json!({
+        "metadata": {"namespace": "foo", "name": "bar", "annotations": {"globaldns.io/ttl": "x"}},
+        "spec": {
+            "hosts": ["<h>", "bad host", "*-x.global", "*.global", "dns.global", "x.com", 5],
+            "addresses": ["<v>", "10.0.0.0/8", "::", "127.0.0.1", "224.0.0.1", "fe80::1", "x"],
+            "exportTo": ["~"]
+        }
+    }));
+    let findings: Vec<_> = entry.findings().collect();
+    assert_eq!(findings.len(), 16);
+    for finding in findings {
+        assert_eq!(finding.object, "foo/bar");
+        assert!(finding.why.len() > 10 && finding.remedy.len() > 10, "{finding}");
+    }
+}
+
+/// [O1]
+#[test]
+fn rank_is_age_then_namespace_then_name_and_files_last() {
+    let entry = |created: Option<i64>, namespace: &str, name: &str, origin: Origin| Entry {
+        id: EntryId { namespace: namespace.into(), name: name.into(), origin },
+        created,
+        ..read(&spec(json!({"hosts": []})))
+    };
+    let document = |path: &str, position| Origin::Document { path: path.into(), position };
+    let sorted = [
+        entry(Some(1), "z", "z", Origin::Object),
+        entry(Some(2), "a", "b", Origin::Object),
+        entry(Some(2), "b", "a", document("f", (1, 0))),
+        entry(Some(2), "b", "b", Origin::Object),
+        entry(None, "z", "z", document("a.yaml", (1, 0))),
+        entry(None, "y", "y", document("a.yaml", (2, 0))),
+        entry(None, "x", "x", document("a.yaml", (2, 1))),
+        entry(None, "a", "a", document("b.yaml", (1, 0))),
+    ];
+    for (i, a) in sorted.iter().enumerate() {
+        for (j, b) in sorted.iter().enumerate() {
+            assert_eq!(a.rank(b), i.cmp(&j), "{} {}", a.id, b.id);
+        }
+    }
+}

@@ -1,1 +1,416 @@
+use super::*;
+use crate::entry::{Origin, Rules};
+use crate::wire::name::Name;
+use crate::zone::{Found, Zones};
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
+const P0: Partition = Partition(0);
+const P1: Partition = Partition(1);
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect(text)
+}
+
+fn policy() -> Policy {
+    Policy { prefer_namespaces: vec![], default_addresses: vec![], ttl: 30 }
+}
+
+fn index_with(policy: Policy) -> Index {
+    let zones = Zones::new(vec![name("global")], name("cluster.local"), 0).expect("valid zones");
+    Index::new(policy, Arc::new(Table::new(zones)), || 1000)
+}
+
+fn index() -> Index {
+    index_with(policy())
+}
+
+/// An entry under construction.
+#[derive(Clone)]
+struct Build {
+    object: Value,
+    origin: Origin,
+}
+
+/// `namespace/name` with hosts and addresses, created at second `created`.
+fn entry(id: &str, created: i64, hosts: &[&str], addresses: &[&str]) -> Build {
+    let (namespace, name) = id.split_once('/').expect("namespace/name");
+    let time = k8s_openapi::jiff::Timestamp::from_second(created).expect("in range").to_string();
+    Build {
+        object: json!({
+            "metadata": {"namespace": namespace, "name": name, "creationTimestamp": time},
+            "spec": {"hosts": hosts, "addresses": addresses, "resolution": "DNS"}
+        }),
+        origin: Origin::Object,
+    }
+}
+
+impl Build {
+    fn set(mut self, pointer: &str, value: Value) -> Build {
+        let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+        self.object.pointer_mut(parent).expect(parent)[key] = value;
+        self
+    }
+
+    fn private(self) -> Build {
+        self.set("/spec/exportTo", json!(["."]))
+    }
+
+    fn ttl(self, ttl: &str) -> Build {
+        self.set("/metadata/annotations", json!({"globaldns.io/ttl": ttl}))
+    }
+
+    fn file(mut self, path: &str, document: u32) -> Build {
+        self.origin = Origin::Document { path: path.into(), position: (document, 0) };
+        self.set("/metadata/creationTimestamp", json!(null))
+    }
+
+    fn done(self, index: &Index) -> Entry {
+        Entry::read(&self.object, self.origin, index.table.zones(), &Rules::default())
+    }
+}
+
+impl Index {
+    fn put(&self, build: Build) {
+        self.apply(P0, build.done(self));
+    }
+
+    fn drop_object(&self, id: &str) {
+        let (namespace, name) = id.split_once('/').expect("namespace/name");
+        let id = EntryId { namespace: namespace.into(), name: name.into(), origin: Origin::Object };
+        self.delete(P0, &id);
+    }
+
+    /// `addresses ttl`, `empty` or `missing`.
+    fn look(&self, text: &str) -> String {
+        let name = name(text);
+        let (zone, at) = self.table.zones().covering(name.wire()).expect("in a zone");
+        match self.table.read().find(zone, name.wire(), at) {
+            Found::Missing => "missing".to_owned(),
+            Found::Empty => "empty".to_owned(),
+            Found::Host(a) => {
+                let all: Vec<_> =
+                    a.addresses(Family::V4).chain(a.addresses(Family::V6)).map(|a| a.to_string()).collect();
+                format!("{} {}", all.join(","), a.ttl())
+            }
+        }
+    }
+
+    fn codes(&self) -> Vec<String> {
+        self.findings().iter().map(|f| format!("{} {} {}", f.code.as_str(), f.object, f.value)).collect()
+    }
+}
+
+/// [O1]
+#[test]
+fn the_oldest_namespace_owns_a_host_and_its_entries_merge_oldest_first() {
+    let i = index();
+    i.put(entry("young/a", 300, &["h.global"], &["240.0.0.3"]));
+    assert_eq!(i.look("h.global"), "240.0.0.3 30");
+    i.put(entry("old/b", 200, &["h.global"], &["240.0.0.2", "240.0.0.1"]));
+    i.put(entry("old/a", 100, &["h.global"], &["240.0.0.9", "240.0.0.2", "2001:db8::1"]));
+    assert_eq!(i.look("h.global"), "240.0.0.9,240.0.0.2,240.0.0.1,2001:db8::1 30");
+    let host = Host { name: name("h.global"), wildcard: false };
+    let owners: Vec<_> = i.owners(&host).iter().map(ToString::to_string).collect();
+    assert_eq!(owners, ["old/a", "old/b"]);
+    i.drop_object("old/a");
+    assert_eq!(i.look("h.global"), "240.0.0.2,240.0.0.1 30");
+    i.drop_object("old/b");
+    assert_eq!(i.look("h.global"), "240.0.0.3 30");
+    i.drop_object("young/a");
+    assert_eq!(i.look("h.global"), "missing");
+    assert!(i.owners(&host).is_empty() && i.hosts.is_empty());
+}
+
+/// [O1]
+#[test]
+fn ties_go_by_namespace_and_preference_beats_age() {
+    let two = |i: &Index| {
+        i.put(entry("b/x", 100, &["h.global"], &["240.0.0.2"]));
+        i.put(entry("a/x", 100, &["h.global"], &["240.0.0.1"]));
+        i.put(entry("c/x", 50, &["h.global"], &["240.0.0.3"]));
+    };
+    let i = index();
+    two(&i);
+    assert_eq!(i.look("h.global"), "240.0.0.3 30");
+    i.drop_object("c/x");
+    assert_eq!(i.look("h.global"), "240.0.0.1 30");
+    let i = index_with(Policy { prefer_namespaces: vec!["z".into(), "b".into(), "a".into()], ..policy() });
+    two(&i);
+    assert_eq!(i.look("h.global"), "240.0.0.2 30");
+}
+
+/// [O1] [O3]
+#[test]
+fn public_entries_rank_before_all_others_and_do_not_merge_with_them() {
+    let i = index();
+    i.put(entry("a/private", 1, &["h.global"], &["240.0.0.1"]).private());
+    assert_eq!(i.look("h.global"), "240.0.0.1 30");
+    i.put(entry("a/public", 2, &["h.global"], &["240.0.0.2"]));
+    assert_eq!(i.look("h.global"), "240.0.0.2 30");
+    assert_eq!(i.codes(), ["claim-lost a/private h.global"]);
+    assert!(i.findings()[0].why.contains("a/public owns the host: it is exported to every namespace"));
+}
+
+/// [O3] [F1]
+#[test]
+fn a_lost_claim_names_the_winner() {
+    let i = index();
+    i.put(entry("old/a", 1, &["h.global"], &["240.0.0.1"]));
+    i.put(entry("young/b", 2, &["x.global", "h.global"], &["240.0.0.2"]));
+    let findings = i.findings();
+    assert_eq!(findings.len(), 1);
+    assert_eq!((findings[0].object.as_str(), findings[0].field.as_str()), ("young/b", "spec.hosts[1]"));
+    assert!(findings[0].why.contains("old/a owns the host: it has the preferred or older namespace"));
+    i.drop_object("old/a");
+    assert!(i.findings().is_empty());
+}
+
+/// [S2] [O1]
+#[test]
+fn file_entries_without_a_timestamp_are_newest_in_order_of_path_and_position() {
+    let i = index();
+    i.put(entry("a/x", 0, &["h.global"], &["240.0.0.3"]).file("b.yaml", 1));
+    i.put(entry("z/x", 0, &["h.global"], &["240.0.0.2"]).file("a.yaml", 2));
+    i.put(entry("y/x", 0, &["h.global"], &["240.0.0.1"]).file("a.yaml", 1));
+    assert_eq!(i.look("h.global"), "240.0.0.1 30");
+    i.apply(P1, entry("q/x", 2_000_000_000, &["h.global"], &["240.0.0.9"]).done(&i));
+    assert_eq!(i.look("h.global"), "240.0.0.9 30");
+}
+
+/// [A7] [O1]
+#[test]
+fn address_less_twin_never_hides_an_addressed_host() {
+    let i = index();
+    i.put(entry("istio-system/twin", 1, &["httpbin.bar.global"], &[]));
+    assert_eq!(i.look("httpbin.bar.global"), "missing");
+    assert_eq!(i.look("bar.global"), "missing", "no address, no name, no ancestors");
+    i.put(entry("foo/httpbin", 2, &["httpbin.bar.global"], &["240.0.0.2"]));
+    assert_eq!(i.look("httpbin.bar.global"), "240.0.0.2 30");
+    assert_eq!(i.codes(), ["host-no-address istio-system/twin httpbin.bar.global"]);
+    assert!(i.findings()[0].why.contains("another entry answers it"));
+    i.drop_object("foo/httpbin");
+    assert_eq!(i.look("httpbin.bar.global"), "missing");
+    assert!(i.findings()[0].why.contains("does not exist in DNS"));
+    assert!(i.findings()[0].remedy.contains("--default-address"));
+}
+
+/// [A7]
+#[test]
+fn the_remedy_for_a_missing_address_fits_the_resolution() {
+    let i = index_with(Policy { default_addresses: vec![IpAddr::from([240, 9, 9, 9])], ..policy() });
+    i.put(entry("a/none", 1, &["h.global"], &[]).set("/spec/resolution", json!("NONE")));
+    assert_eq!(i.look("h.global"), "missing");
+    assert!(i.findings()[0].remedy.contains("with resolution NONE neither"));
+}
+
+/// [A3]
+#[test]
+fn the_default_address_serves_only_hosts_nobody_gives_an_address() {
+    let defaults = vec![IpAddr::from([240, 9, 9, 9]), "2001:db8::9".parse().expect("valid")];
+    let i = index_with(Policy { default_addresses: defaults, ..policy() });
+    i.put(entry("a/x", 1, &["h.global"], &[]).ttl("60"));
+    i.put(entry("b/x", 2, &["h.global"], &[]).ttl("45"));
+    assert_eq!(i.look("h.global"), "240.9.9.9,2001:db8::9 45");
+    assert!(i.findings().is_empty(), "{:?}", i.codes());
+    i.put(entry("c/x", 3, &["h.global"], &["240.0.0.1"]));
+    assert_eq!(i.look("h.global"), "240.0.0.1 30");
+    assert_eq!(i.codes().len(), 2, "now the two give it no address");
+    i.drop_object("c/x");
+    i.put(entry("a/x", 1, &["h.global"], &[]).set("/spec/resolution", json!("NONE")));
+    i.put(entry("b/x", 1, &["h.global"], &[]).set("/spec/resolution", json!("NONE")));
+    assert_eq!(i.look("h.global"), "missing");
+}
+
+/// [D2]
+#[test]
+fn the_lowest_ttl_of_the_merged_entries_wins() {
+    let i = index();
+    i.put(entry("a/x", 1, &["h.global"], &["240.0.0.1"]).ttl("300"));
+    assert_eq!(i.look("h.global"), "240.0.0.1 300");
+    i.put(entry("a/y", 2, &["h.global"], &["240.0.0.2"]).ttl("120"));
+    assert_eq!(i.look("h.global"), "240.0.0.1,240.0.0.2 120");
+    // Another namespace is not merged, so its TTL does not count.
+    i.put(entry("b/z", 3, &["h.global"], &["240.0.0.3"]).ttl("7"));
+    assert_eq!(i.look("h.global"), "240.0.0.1,240.0.0.2 120");
+    // An entry without annotation has --ttl.
+    i.put(entry("a/w", 4, &["h.global"], &["240.0.0.4"]));
+    assert_eq!(i.look("h.global"), "240.0.0.1,240.0.0.2,240.0.0.4 30");
+}
+
+/// [O4] [A3]
+#[test]
+fn one_address_under_two_hosts_of_two_entries_is_a_finding_on_both() {
+    let i = index();
+    i.put(entry("a/x", 1, &["h.global", "g.global"], &["240.0.0.1"]));
+    assert_eq!(i.codes(), [""; 0], "within one entry it is the author's wish");
+    i.put(entry("b/y", 2, &["k.global"], &["240.0.0.1", "240.0.0.2"]));
+    assert_eq!(i.codes(), ["address-shared a/x 240.0.0.1", "address-shared b/y 240.0.0.1"]);
+    assert!(i.findings()[0].why.contains("k.global of b/y"), "{}", i.findings()[0]);
+    assert!(i.findings()[1].why.contains("g.global of a/x"), "{}", i.findings()[1]);
+    i.drop_object("b/y");
+    assert_eq!(i.codes(), [""; 0]);
+    // Two entries for the same host share its address rightly.
+    i.put(entry("a/z", 2, &["h.global"], &["240.0.0.1"]));
+    assert_eq!(
+        i.codes(),
+        ["address-shared a/x 240.0.0.1", "address-shared a/z 240.0.0.1"],
+        "g.global is x's"
+    );
+}
+
+/// [S6]
+#[test]
+fn a_bad_update_keeps_the_valid_parts_and_a_delete_is_always_honoured() {
+    let i = index();
+    i.put(entry("a/x", 1, &["h.global", "g.global"], &["240.0.0.1", "240.0.0.2"]));
+    i.put(entry("a/x", 1, &["h.global", "not a name"], &["240.0.0.1", "nonsense"]));
+    assert_eq!((i.look("h.global").as_str(), i.look("g.global").as_str()), ("240.0.0.1 30", "missing"));
+    assert_eq!(i.codes(), ["address-invalid a/x nonsense", "host-invalid a/x not a name"]);
+    i.put(entry("a/x", 1, &[], &[]).set("/spec", json!(12)));
+    assert_eq!((i.look("h.global").as_str(), i.entries(P0)), ("missing", 1));
+    i.drop_object("a/x");
+    assert_eq!((i.entries(P0), i.codes()), (0, vec![]));
+    i.drop_object("a/never-seen");
+}
+
+/// [L3] [L2]
+#[test]
+fn a_reset_drops_what_is_not_listed_of_its_own_partition_only() {
+    let i = index();
+    i.put(entry("a/x", 1, &["x.global"], &["240.0.0.1"]));
+    i.put(entry("a/y", 1, &["y.global"], &["240.0.0.2"]));
+    i.apply(P1, entry("a/z", 1, &["z.global"], &["240.0.0.3"]).done(&i));
+    let generation = i.table.generation();
+    i.reset(P0, vec![entry("a/y", 1, &["y.global"], &["240.0.0.2"]).done(&i)]);
+    assert_eq!(i.look("x.global"), "missing");
+    assert_eq!((i.look("y.global").as_str(), i.look("z.global").as_str()), ("240.0.0.2 30", "240.0.0.3 30"));
+    assert_eq!(i.table.generation(), generation + 1, "what did not change was not touched");
+    i.reset(P0, vec![]);
+    assert_eq!((i.look("y.global").as_str(), i.entries(P0), i.entries(P1)), ("missing", 0, 1));
+    i.reset(Partition(9), vec![]);
+}
+
+/// [L3] Hosts that move between entries, and ancestors shared by what comes and goes, are never missing.
+#[test]
+fn nothing_blinks_when_a_relist_moves_hosts_between_entries() {
+    let i = Arc::new(index());
+    let before = |i: &Index| {
+        vec![
+            entry("a/x", 1, &["h.global", "only-x.ent.global"], &["240.0.0.1"]).done(i),
+            entry("a/y", 2, &["k.global"], &["240.0.0.2"]).done(i),
+        ]
+    };
+    let after = |i: &Index| {
+        vec![
+            entry("a/x", 1, &["k.global"], &["240.0.0.2"]).done(i),
+            entry("a/y", 2, &["h.global", "only-y.ent.global"], &["240.0.0.1"]).done(i),
+        ]
+    };
+    i.reset(P0, before(&i));
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let reader = {
+        let (i, stop) = (i.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let mut rounds = 0u64;
+            while !stop.load(AtomicOrdering::Relaxed) || rounds == 0 {
+                assert_eq!(i.look("h.global"), "240.0.0.1 30");
+                assert_eq!(i.look("k.global"), "240.0.0.2 30");
+                assert_eq!(i.look("ent.global"), "empty");
+                rounds += 1;
+            }
+        })
+    };
+    for _ in 0..1000 {
+        i.reset(P0, after(&i));
+        i.reset(P0, before(&i));
+    }
+    stop.store(true, AtomicOrdering::Relaxed);
+    reader.join().expect("the reader saw no gap");
+}
+
+/// [F1]
+#[test]
+fn findings_of_sources_are_kept_apart_and_every_change_moves_the_version() {
+    let i = index();
+    let finding = Finding::new(Code::CrdAbsent, "serviceentries", "", "", "why", "remedy");
+    let version = i.version();
+    i.set_source_findings(P1, vec![finding.clone()]);
+    assert!(i.version() > version);
+    let version = i.version();
+    i.put(entry("a/x", 1, &["x.com"], &[]));
+    assert!(i.version() > version);
+    assert_eq!(i.codes(), ["crd-absent serviceentries ", "host-outside-zones a/x x.com"]);
+    i.set_source_findings(P1, vec![]);
+    assert_eq!(i.codes(), ["host-outside-zones a/x x.com"]);
+}
+
+/// One step of a history over a few entries.
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(usize, usize),
+    Delete(usize),
+    /// A relist that happens to see this state of the world: what was applied and not deleted so far.
+    Reset,
+}
+
+/// Versions of four entries that fight over four hosts.
+fn version(entry_number: usize, version: usize) -> Build {
+    let id = ["a/1", "a/2", "b/1", "c/1"][entry_number];
+    let hosts: &[&str] =
+        [&["h.global"][..], &["h.global", "k.x.global"], &["*.x.global"], &["x.global"]][version % 4];
+    let addresses: &[&str] = [&["240.0.0.1"][..], &[], &["240.0.0.2", "2001:db8::1"]][version % 3];
+    let build = entry(id, (version % 5) as i64 * 10, hosts, addresses);
+    let build = if version.is_multiple_of(7) { build.private() } else { build };
+    if version.is_multiple_of(4) { build.ttl("9") } else { build }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..4usize, 0..60usize).prop_map(|(e, v)| Step::Apply(e, v)),
+        2 => (0..4usize).prop_map(Step::Delete),
+        1 => Just(Step::Reset),
+    ];
+    proptest::collection::vec(step, 0..40)
+}
+
+fn everything(index: &Index) -> (Vec<(Host, Answers)>, Vec<Finding>) {
+    let mut table = Vec::new();
+    index.table.for_each(|host, answers| table.push((host, answers.clone())));
+    table.sort_by(|a, b| a.0.cmp(&b.0));
+    (table, index.findings())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// [O2] [L3] Any interleaving of applies, deletes and relists ends where a fresh list of the final set does.
+    #[test]
+    fn any_history_gives_the_answers_of_a_fresh_list(history in steps(), shuffle in any::<u64>()) {
+        let lived = index();
+        let mut world: HashMap<usize, Build> = HashMap::new();
+        for step in history {
+            match step {
+                Step::Apply(e, v) => {
+                    world.insert(e, version(e, v));
+                    lived.put(version(e, v));
+                }
+                Step::Delete(e) => {
+                    world.remove(&e);
+                    lived.drop_object(["a/1", "a/2", "b/1", "c/1"][e]);
+                }
+                Step::Reset => {
+                    lived.reset(P0, world.values().map(|b| b.clone().done(&lived)).collect());
+                }
+            }
+        }
+        let fresh = index();
+        let mut set: Vec<_> = world.into_iter().collect();
+        set.sort_by_key(|(e, _)| (*e as u64 ^ shuffle).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        fresh.reset(P0, set.into_iter().map(|(_, b)| b.done(&fresh)).collect());
+        prop_assert_eq!(everything(&lived), everything(&fresh));
+        for name in ["h.global", "k.x.global", "x.global", "q.x.global", "global"] {
+            prop_assert_eq!(lived.look(name), fresh.look(name));
+        }
+    }
+}

@@ -22,8 +22,8 @@ use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder};
 
 use super::responder::{Arrival, Content, Decision, Outcome, Responder, SOA_TIMERS};
 use crate::metrics::{Counted, Counters};
-use crate::wire::query::{Edns, Query, Refusal, Unanswerable};
-use crate::wire::reply::{self, UDP_PAYLOAD};
+use crate::wire::query::{Edns, HEADER, Query, Refusal, Unanswerable};
+use crate::wire::reply::{self, QUESTION_POINTER, UDP_PAYLOAD};
 use crate::wire::{Rcode, Transport};
 use crate::zone::Zone;
 use crate::zone::answer::Family;
@@ -232,10 +232,14 @@ impl Handler {
         Some(records)
     }
 
-    /// As many whole records as fit beside header, question and OPT (D13); each owner is a pointer.
+    /// As many whole records as fit beside header, question and OPT (D13).
+    ///
+    /// hickory copies the question without remembering its name, so the first owner is spelled out and only
+    /// the further ones are pointers: near the limit this path sends fewer records than the responder.
     fn truncate(&self, records: &mut Records, query: &Query<'_>, family: Family, arrival: Arrival) {
-        let opt = self.responder.opt(query.edns, None).map_or(0, |opt| opt.len());
-        let taken = crate::wire::query::HEADER + query.question.len() + opt;
+        let opt = self.responder.opt(query.edns, None).map_or(0, |opt| opt.wire_len());
+        let spelled_out = query.name().len() - QUESTION_POINTER.len();
+        let taken = HEADER + query.question.len() + spelled_out + opt;
         let room = usize::from(reply::limit(arrival.transport, query.edns)) - taken;
         let fit = room / family.record_size();
         records.truncated = fit < records.answers.len();
@@ -281,3 +285,6 @@ impl RequestHandler for Handler {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

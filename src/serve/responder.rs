@@ -376,5 +376,8 @@ impl Responder {
 }
 
 fn opt_len(opt: Option<OptReply<'_>>) -> usize {
-    opt.map_or(0, |opt| opt.len())
+    opt.map_or(0, |opt| opt.wire_len())
 }
+
+#[cfg(test)]
+mod tests;

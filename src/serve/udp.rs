@@ -68,7 +68,7 @@ struct Local {
     interface: u32,
 }
 
-fn receive(socket: &UdpSocket, message: &mut [u8], control: &mut Vec<u8>) -> io::Result<Datagram> {
+fn receive(socket: &UdpSocket, message: &mut [u8], control: &mut [u8]) -> io::Result<Datagram> {
     let mut slices = [IoSliceMut::new(message)];
     let received =
         recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(control), MsgFlags::MSG_DONTWAIT)?;

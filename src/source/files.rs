@@ -104,7 +104,7 @@ impl Files {
             entries: BTreeMap::new(),
             problems: BTreeMap::new(),
         };
-        let look = files.look(|error| Err(error))?;
+        let look = files.look(Err)?;
         let mut all = Vec::new();
         if files.paths.iter().any(|path| path == Path::new(STDIN)) {
             all.extend(files.take_file(Path::new(STDIN))?);

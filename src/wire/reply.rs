@@ -44,7 +44,7 @@ impl OptReply<'_> {
     }
 
     /// Octets of the record on the wire.
-    pub fn len(&self) -> usize {
+    pub fn wire_len(&self) -> usize {
         11 + self.nsid().map_or(0, |n| 4 + n.len()) + if self.error.is_some() { 6 } else { 0 }
     }
 }
@@ -140,7 +140,7 @@ impl<'b> Reply<'b> {
         opt: Option<OptReply<'_>>,
     ) -> usize {
         if let Some(opt) = opt {
-            self.limit += opt.len();
+            self.limit += opt.wire_len();
             self.opt(rcode, &opt);
         }
         let flags_high = 0x80
@@ -164,7 +164,7 @@ impl<'b> Reply<'b> {
         self.copy(&UDP_PAYLOAD.to_be_bytes());
         // RFC 6891 section 6.1.3: the upper eight bits of the code, version 0, DO and zeros.
         self.copy(&[(rcode as u16 >> 4) as u8, 0, if opt.query.dnssec_ok { 0x80 } else { 0 }, 0]);
-        self.copy(&((opt.len() - 11) as u16).to_be_bytes());
+        self.copy(&((opt.wire_len() - 11) as u16).to_be_bytes());
         if let Some(nsid) = opt.nsid() {
             self.copy(&Edns::NSID.to_be_bytes());
             self.copy(&(nsid.len() as u16).to_be_bytes());
@@ -181,5 +181,132 @@ impl<'b> Reply<'b> {
     fn copy(&mut self, octets: &[u8]) {
         self.out[self.len..self.len + octets.len()].copy_from_slice(octets);
         self.len += octets.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Head = Head { id: 0x1234, opcode: 0, rd: true };
+    const QUESTION: &[u8] = b"\x01a\x00\x00\x01\x00\x01";
+    const EDNS: Edns = Edns { udp_payload: 4096, version: 0, dnssec_ok: true, nsid: true };
+
+    fn edns(udp_payload: u16) -> Option<Edns> {
+        Some(Edns { udp_payload, ..EDNS })
+    }
+
+    /// [D13]
+    #[test]
+    fn limits_by_transport_and_client() {
+        let cases = [
+            (Transport::Udp, None, 512),
+            (Transport::Udp, edns(0), 512),
+            (Transport::Udp, edns(511), 512),
+            (Transport::Udp, edns(513), 513),
+            (Transport::Udp, edns(1232), 1232),
+            (Transport::Udp, edns(65535), 1232),
+            (Transport::Tcp, None, 65535),
+            (Transport::Tcp, edns(512), 65535),
+        ];
+        for (transport, edns, expected) in cases {
+            assert_eq!(limit(transport, edns), expected, "{transport:?} {edns:?}");
+        }
+    }
+
+    /// [D1]
+    #[test]
+    fn the_header_says_what_the_reply_is() {
+        let mut out = [0xff; 64];
+        let reply = Reply::new(&mut out, QUESTION, 64, 0);
+        let n = reply.finish(HEAD, Rcode::NxDomain, true, None);
+        assert_eq!(&out[..n], b"\x12\x34\x85\x03\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01");
+        let mut out = [0xff; 64];
+        let n = Reply::new(&mut out, &[], 64, 0).finish(
+            Head { id: 1, opcode: 5, rd: false },
+            Rcode::NotImp,
+            false,
+            None,
+        );
+        assert_eq!(&out[..n], b"\x00\x01\xa8\x04\x00\x00\x00\x00\x00\x00\x00\x00");
+    }
+
+    /// [D12]
+    #[test]
+    fn opt_is_last_and_carries_what_was_asked_for() {
+        let mut out = [0; 128];
+        let opt = OptReply { query: EDNS, nsid: b"pod-1", error: Some(ExtendedError::NotReady) };
+        assert_eq!(opt.wire_len(), 11 + 9 + 6);
+        let n = Reply::new(&mut out, QUESTION, 128, opt.wire_len()).finish(
+            HEAD,
+            Rcode::BadVers,
+            false,
+            Some(opt),
+        );
+        let expected =
+            b"\x00\x00\x29\x04\xd0\x01\x00\x80\x00\x00\x0f\x00\x03\x00\x05pod-1\x00\x0f\x00\x02\x00\x0e";
+        assert_eq!(&out[19..n], expected);
+        assert_eq!(&out[..12], b"\x12\x34\x81\x00\x00\x01\x00\x00\x00\x00\x00\x01");
+        let plain = Edns { dnssec_ok: false, nsid: false, ..EDNS };
+        let opt = OptReply { query: plain, nsid: b"pod-1", error: None };
+        assert_eq!(opt.wire_len(), 11);
+        let n = Reply::new(&mut out, QUESTION, 128, opt.wire_len()).finish(
+            HEAD,
+            Rcode::NoError,
+            false,
+            Some(opt),
+        );
+        assert_eq!(&out[19..n], b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00");
+        let none = OptReply { query: EDNS, nsid: b"", error: None };
+        assert_eq!(none.wire_len(), 11);
+    }
+
+    /// [D2] [D13]
+    #[test]
+    fn records_go_round_and_as_many_as_fit_are_sent_with_tc() {
+        let records = b"aabbccdd";
+        let cases: [(usize, u16, &[u8], bool); 8] = [
+            (0, 100, b"aabbccdd", false),
+            (1, 100, b"bbccddaa", false),
+            (3, 100, b"ddaabbcc", false),
+            (0, 19 + 8, b"aabbccdd", false),
+            (0, 19 + 7, b"aabbcc", true),
+            (3, 19 + 4, b"ddaa", true),
+            (2, 19 + 3, b"cc", true),
+            (1, 19 + 1, b"", true),
+        ];
+        for (first, limit, expected, truncated) in cases {
+            let mut out = [0; 128];
+            let mut reply = Reply::new(&mut out, QUESTION, limit, 0);
+            reply.rrset(records, 2, first);
+            assert_eq!(reply.is_truncated(), truncated);
+            let n = reply.finish(HEAD, Rcode::NoError, true, None);
+            assert_eq!((&out[19..n], out[7] as usize), (expected, expected.len() / 2), "{first} {limit}");
+            assert_eq!(out[2] & 0x02 != 0, truncated);
+        }
+    }
+
+    #[test]
+    fn small_records_are_written_whole_or_not_at_all() {
+        let mut out = [0; 64];
+        let mut reply = Reply::new(&mut out, QUESTION, 19 + 2 + 10 + 4, 0);
+        assert!(reply.record(Section::Authority, &QUESTION_POINTER, 6, 300, &[b"ab", b"cd"]));
+        assert!(!reply.record(Section::Additional, &[0], 1, 300, &[]));
+        assert!(!reply.is_truncated());
+        reply.truncate();
+        assert!(reply.is_truncated());
+        let n = reply.finish(HEAD, Rcode::NoError, true, None);
+        assert_eq!(&out[19..n], b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x01\x2c\x00\x04abcd");
+        assert_eq!(&out[4..12], b"\x00\x01\x00\x00\x00\x01\x00\x00");
+    }
+
+    #[test]
+    fn room_for_opt_is_kept() {
+        let mut out = [0; 128];
+        let opt = OptReply { query: Edns { nsid: false, ..EDNS }, nsid: b"", error: None };
+        let mut reply = Reply::new(&mut out, QUESTION, 19 + 11 + 5, opt.wire_len());
+        reply.rrset(b"aabbcc", 2, 0);
+        assert!(reply.is_truncated());
+        assert_eq!(reply.finish(HEAD, Rcode::NoError, true, Some(opt)), 19 + 4 + 11);
     }
 }

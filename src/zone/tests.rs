@@ -1,1 +1,354 @@
+use super::*;
+use crate::zone::answer::Family;
+use std::net::IpAddr;
 
+fn name(text: &str) -> Name {
+    Name::parse(text).expect(text)
+}
+
+fn host(text: &str) -> Host {
+    match text.strip_prefix("*.") {
+        Some(suffix) => Host { name: name(suffix), wildcard: true },
+        None => Host { name: name(text), wildcard: false },
+    }
+}
+
+fn zones(names: &[&str]) -> Zones {
+    Zones::new(names.iter().map(|n| name(n)).collect(), name("cluster.local"), 1000).expect("valid zones")
+}
+
+fn answers(last: u8) -> Option<Answers> {
+    Answers::encode(&[IpAddr::from([240, 0, 0, last])], 30)
+}
+
+fn table(zone_names: &[&str], hosts: &[&str]) -> Table {
+    let table = Table::new(zones(zone_names));
+    for (text, i) in hosts.iter().zip(1..) {
+        table.set(&host(text), answers(i), 1000);
+    }
+    table
+}
+
+/// `missing`, `empty`, or the last octet of the first address.
+fn find(table: &Table, text: &str) -> String {
+    let name = name(text);
+    let (zone, at) = table.zones().covering(name.wire()).expect("in a zone");
+    match table.read().find(zone, name.wire(), at) {
+        Found::Missing => "missing".to_owned(),
+        Found::Empty => "empty".to_owned(),
+        Found::Host(answers) => match answers.addresses(Family::V4).next() {
+            Some(IpAddr::V4(a)) => a.octets()[3].to_string(),
+            other => format!("{other:?}"),
+        },
+    }
+}
+
+fn check(table: &Table, cases: &[(&str, &str)]) {
+    for (name, expected) in cases {
+        assert_eq!(find(table, name), *expected, "{name}");
+    }
+}
+
+/// [Z1] [Z2]
+#[test]
+fn zones_are_a_set_that_leaves_the_cluster_domain_alone() {
+    let z = zones(&["Global.", "global", "cluster2"]);
+    let apexes: Vec<_> = z.iter().map(|z| z.apex().to_string()).collect();
+    assert_eq!(apexes, ["global", "cluster2"]);
+    assert_eq!((z.len(), z.is_empty()), (2, false));
+    let refuse = |zone: &str| Zones::new(vec![name(zone)], name("cluster.local"), 0).expect_err(zone);
+    assert_eq!(refuse("Cluster.Local"), ZoneError::ClusterDomain("cluster.local".to_owned()));
+    assert_eq!(refuse("local"), ZoneError::AboveCluster("local".to_owned(), "cluster.local".to_owned()));
+    assert_eq!(
+        refuse("svc.cluster.local"),
+        ZoneError::BelowCluster("svc.cluster.local".to_owned(), "cluster.local".to_owned())
+    );
+    assert_eq!(Zones::new(vec![], name("cluster.local"), 0).expect_err("none"), ZoneError::None);
+}
+
+/// [Z3]
+#[test]
+fn the_longest_zone_covers_a_name() {
+    let z = zones(&["global", "eu.global", "a.b.global"]);
+    let covering = |text: &str| {
+        let name = name(text);
+        z.covering(name.wire()).map(|(zone, at)| (zone.apex().to_string(), at))
+    };
+    assert_eq!(covering("x.global"), Some(("global".to_owned(), 2)));
+    assert_eq!(covering("global"), Some(("global".to_owned(), 0)));
+    assert_eq!(covering("eu.global"), Some(("eu.global".to_owned(), 0)));
+    assert_eq!(covering("x.y.eu.global"), Some(("eu.global".to_owned(), 4)));
+    assert_eq!(covering("x.a.b.global"), Some(("a.b.global".to_owned(), 2)));
+    assert_eq!(covering("x.b.global"), Some(("global".to_owned(), 4)));
+    assert_eq!(covering("example.com"), None);
+    assert_eq!(covering("notglobal"), None);
+    assert!(z.covering(&[0]).is_none(), "the root");
+    assert!(z.covering(&[]).is_none());
+    let by_name = |text: &str| z.iter().find(|z| z.apex().to_string() == text).expect(text);
+    assert_eq!(z.parent(by_name("a.b.global")).map(Zone::index), Some(0));
+    assert!(z.parent(by_name("global")).is_none());
+    let children: Vec<_> = z.children(by_name("global")).map(|c| c.apex().to_string()).collect();
+    assert_eq!(children, ["eu.global", "a.b.global"]);
+}
+
+/// [D3] [D4] [D5]
+#[test]
+fn hosts_ancestors_and_infrastructure_exist_and_nothing_else() {
+    let t = table(&["global"], &["httpbin.bar.global", "a.b.c.d.global"]);
+    check(
+        &t,
+        &[
+            ("httpbin.bar.global", "1"),
+            ("bar.global", "empty"),
+            ("global", "empty"),
+            ("dns.global", "empty"),
+            ("ns.dns.global", "empty"),
+            ("b.c.d.global", "empty"),
+            ("c.d.global", "empty"),
+            ("d.global", "empty"),
+            ("x.global", "missing"),
+            ("x.httpbin.bar.global", "missing"),
+            ("x.bar.global", "missing"),
+            ("x.dns.global", "missing"),
+            ("x.ns.dns.global", "missing"),
+        ],
+    );
+}
+
+/// [D3]
+#[test]
+fn an_empty_non_terminal_lives_exactly_as_long_as_something_below_it() {
+    let t = table(&["global"], &["a.x.global", "b.x.global", "c.y.x.global"]);
+    t.set(&host("a.x.global"), None, 1001);
+    check(&t, &[("a.x.global", "missing"), ("x.global", "empty")]);
+    t.set(&host("c.y.x.global"), None, 1001);
+    check(&t, &[("c.y.x.global", "missing"), ("y.x.global", "missing"), ("x.global", "empty")]);
+    t.set(&host("b.x.global"), None, 1001);
+    check(&t, &[("x.global", "missing"), ("global", "empty")]);
+    // Again from nothing: the counts were right.
+    t.set(&host("a.x.global"), answers(9), 1002);
+    check(&t, &[("a.x.global", "9"), ("x.global", "empty")]);
+    t.set(&host("a.x.global"), None, 1002);
+    check(&t, &[("x.global", "missing")]);
+}
+
+/// [D3]
+#[test]
+fn a_host_with_names_below_it_turns_into_an_empty_non_terminal() {
+    let t = table(&["global"], &["x.global", "a.x.global"]);
+    check(&t, &[("x.global", "1")]);
+    t.set(&host("x.global"), None, 1001);
+    check(&t, &[("x.global", "empty"), ("a.x.global", "2")]);
+    t.set(&host("a.x.global"), None, 1001);
+    check(&t, &[("x.global", "missing")]);
+    // Removing what is not there changes nothing.
+    let generation = t.generation();
+    t.set(&host("q.r.global"), None, 1001);
+    check(&t, &[("r.global", "missing")]);
+    assert_eq!(t.generation(), generation);
+}
+
+/// [H3]
+#[test]
+fn the_apex_may_have_addresses() {
+    let t = table(&["global"], &["global"]);
+    check(&t, &[("global", "1")]);
+    t.set(&host("global"), None, 1001);
+    check(&t, &[("global", "empty")]);
+}
+
+/// [H4]
+#[test]
+fn the_most_specific_wildcard_answers_at_any_depth_and_never_its_own_suffix() {
+    let t = table(&["global"], &["*.bar.global", "*.foo.bar.global", "exact.bar.global", "q.ent.bar.global"]);
+    check(
+        &t,
+        &[
+            ("x.bar.global", "1"),
+            ("x.y.z.bar.global", "1"),
+            ("x.foo.bar.global", "2"),
+            ("x.y.foo.bar.global", "2"),
+            ("foo.bar.global", "1"),
+            ("exact.bar.global", "3"),
+            // An existing sibling does not block, unlike RFC 4592.
+            ("x.exact.bar.global", "1"),
+            // A name that is only an empty non-terminal is answered by the wildcard.
+            ("ent.bar.global", "1"),
+            ("x.ent.bar.global", "1"),
+            ("bar.global", "empty"),
+            ("x.global", "missing"),
+        ],
+    );
+    t.set(&host("*.foo.bar.global"), None, 1001);
+    check(&t, &[("x.foo.bar.global", "1")]);
+    t.set(&host("*.bar.global"), None, 1001);
+    check(&t, &[("x.bar.global", "missing"), ("bar.global", "empty"), ("ent.bar.global", "empty")]);
+}
+
+/// [H4] [H5] [D5]
+#[test]
+fn an_apex_wildcard_takes_everything_but_infrastructure() {
+    let t = table(&["global"], &["*.global", "a.b.global"]);
+    check(
+        &t,
+        &[
+            ("x.global", "1"),
+            ("x.y.global", "1"),
+            ("b.global", "1"),
+            ("global", "empty"),
+            ("dns.global", "empty"),
+            ("ns.dns.global", "empty"),
+            ("x.dns.global", "1"),
+        ],
+    );
+}
+
+/// [H6]
+#[test]
+fn no_wildcard_matches_what_a_search_path_makes() {
+    let t =
+        table(&["global", "cluster2"], &["*.global", "listed.svc.cluster.local.global", "*.local.global"]);
+    check(
+        &t,
+        &[
+            ("foo.bar.svc.cluster.local.global", "missing"),
+            ("cluster.local.global", "empty"),
+            ("listed.svc.cluster.local.global", "2"),
+            ("svc.cluster.local.global", "empty"),
+            ("echo.default.global.global", "missing"),
+            ("global.global", "missing"),
+            ("httpbin.bar.cluster2.global", "missing"),
+            // Only at label boundaries, and only at the end.
+            ("notglobal.global", "1"),
+            ("mycluster.local.global", "3"),
+            ("cluster.local.x.global", "1"),
+        ],
+    );
+}
+
+/// [Z3] [H4]
+#[test]
+fn nested_zones_are_worlds_of_their_own() {
+    let t = table(&["global", "eu.global", "c.b.a.global"], &["*.global", "x.eu.global", "*.eu.global"]);
+    check(
+        &t,
+        &[
+            ("x.eu.global", "2"),
+            ("y.eu.global", "3"),
+            ("eu.global", "empty"),
+            ("dns.eu.global", "empty"),
+            ("ns.dns.eu.global", "empty"),
+            ("us.global", "1"),
+            // The parent's wildcard stops at the zone cut.
+            ("y.c.b.a.global", "missing"),
+        ],
+    );
+    let without = table(&["global", "c.b.a.global"], &[]);
+    // The way to a delegated zone exists in its parent.
+    check(&without, &[("b.a.global", "empty"), ("a.global", "empty"), ("x.a.global", "missing")]);
+    without.set(&host("h.b.a.global"), answers(1), 1001);
+    without.set(&host("h.b.a.global"), None, 1002);
+    check(&without, &[("b.a.global", "empty"), ("a.global", "empty")]);
+}
+
+/// [D6]
+#[test]
+fn serials_follow_visible_changes_and_never_go_back() {
+    let t = table(&["global", "cluster2"], &[]);
+    let serials = |t: &Table| t.zones().iter().map(Zone::serial).collect::<Vec<_>>();
+    assert_eq!(serials(&t), [1000, 1000]);
+    t.set(&host("a.global"), answers(1), 1500);
+    assert_eq!(serials(&t), [1500, 1000]);
+    t.set(&host("a.global"), answers(1), 1600);
+    assert_eq!(serials(&t), [1500, 1000], "nothing visible changed");
+    t.set(&host("a.global"), answers(2), 1400);
+    assert_eq!(serials(&t), [1500, 1000], "the clock went back");
+    t.set(&host("a.global"), None, 1700);
+    assert_eq!(serials(&t), [1700, 1000]);
+}
+
+#[test]
+fn hosts_are_counted_by_zone_and_changes_by_generation() {
+    let t = table(&["global", "cluster2"], &["a.global", "*.b.global", "a.cluster2"]);
+    let hosts = |t: &Table| t.zones().iter().map(Zone::hosts).collect::<Vec<_>>();
+    assert_eq!(hosts(&t), [2, 1]);
+    assert_eq!(t.generation(), 3);
+    t.set(&host("a.global"), answers(9), 1001);
+    assert_eq!((hosts(&t), t.generation()), (vec![2, 1], 4));
+    t.set(&host("*.b.global"), None, 1001);
+    t.set(&host("a.cluster2"), None, 1001);
+    assert_eq!((hosts(&t), t.generation()), (vec![1, 0], 6));
+    // Outside every zone: not the table's.
+    t.set(&host("a.example"), answers(1), 1001);
+    assert_eq!((hosts(&t), t.generation()), (vec![1, 0], 6));
+    let mut all = Vec::new();
+    t.for_each(|host, answers| all.push((host.to_string(), answers.ttl())));
+    assert_eq!(all, [("a.global".to_owned(), 30)]);
+}
+
+#[test]
+fn for_each_shows_wildcards_as_such() {
+    let t = table(&["global"], &["b.global", "*.b.global"]);
+    let mut all = Vec::new();
+    t.for_each(|host, _| all.push(host.to_string()));
+    all.sort();
+    assert_eq!(all, ["*.b.global", "b.global"]);
+}
+
+/// [D9]
+#[test]
+fn a_table_is_complete_only_when_told() {
+    let t = table(&["global"], &[]);
+    assert!(!t.is_complete());
+    t.set_complete();
+    assert!(t.is_complete());
+}
+
+/// [A6] [A7]
+#[test]
+fn answers_keep_order_and_families_apart() {
+    let addresses: Vec<IpAddr> = ["240.0.0.2", "2001:db8::2", "240.0.0.1", "2001:db8::1"]
+        .iter()
+        .map(|a| a.parse().expect(a))
+        .collect();
+    let a = Answers::encode(&addresses, 77).expect("addresses");
+    assert_eq!(a.ttl(), 77);
+    assert_eq!(a.addresses(Family::V4).collect::<Vec<_>>(), [addresses[0], addresses[2]]);
+    assert_eq!(a.addresses(Family::V6).collect::<Vec<_>>(), [addresses[1], addresses[3]]);
+    assert_eq!(a.records(Family::V4).len(), 2 * answer::A_RECORD);
+    assert_eq!(a.records(Family::V6).len(), 2 * answer::AAAA_RECORD);
+    assert_eq!(
+        &a.records(Family::V4)[..answer::A_RECORD],
+        b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x4d\x00\x04\xf0\x00\x00\x02"
+    );
+    assert_eq!(&a.records(Family::V6)[..12], b"\xc0\x0c\x00\x1c\x00\x01\x00\x00\x00\x4d\x00\x10");
+    let only_v6 = Answers::encode(&addresses[1..2], 5).expect("addresses");
+    assert_eq!(only_v6.ttl(), 5);
+    assert_eq!(Answers::encode(&[], 30), None);
+}
+
+/// [D3] While one name below an ancestor always exists, the ancestor is never missing to a reader.
+#[test]
+fn an_ancestor_never_blinks_while_its_children_change() {
+    let t = std::sync::Arc::new(table(&["global"], &["a.x.global"]));
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (t, stop) = (t.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let mut reads = 0u64;
+            while !stop.load(Ordering::Relaxed) || reads == 0 {
+                assert_ne!(find(&t, "x.global"), "missing");
+                reads += 1;
+            }
+            reads
+        })
+    };
+    for _ in 0..2000 {
+        t.set(&host("b.x.global"), answers(2), 1001);
+        t.set(&host("a.x.global"), None, 1001);
+        t.set(&host("a.x.global"), answers(1), 1001);
+        t.set(&host("b.x.global"), None, 1001);
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(reader.join().expect("the reader saw no gap") > 0);
+}
