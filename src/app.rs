@@ -192,32 +192,30 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         config.tcp_connections,
         drain.clone(),
     );
-    let dns = serve_dns(&config, &core, &metrics, &responder, &tcp, &data)?;
-    let stop_admin = CancellationToken::new();
-    let admin = match config.admin_listen {
-        None => None,
-        Some(at) => {
-            let listener = tokio::net::TcpListener::from_std(listen::admin(at.address, at.any_host)?)?;
-            let address = listener.local_addr()?;
-            let pages = Admin { metrics: metrics.clone(), readiness: core.readiness.clone() };
-            tokio::spawn(admin::serve(listener, pages, stop_admin.clone()));
-            tracing::info!(%address, "serving admin");
-            Some(address)
-        }
-    };
-    let stop_files = Arc::new(AtomicBool::new(false));
-    start_sources(&config, &core, feeds, &responder, stop_files.clone()).await?;
-    tokio::spawn(watch_findings(core.index.clone(), metrics));
-    Ok(Running {
-        dns,
-        admin,
-        readiness: core.readiness,
+    // From here on a start that fails takes down what already runs, in the way `Running` does it.
+    let mut running = Running {
+        dns: Vec::new(),
+        admin: None,
+        readiness: core.readiness.clone(),
         drain,
-        stop_admin,
-        stop_files,
-        tcp,
-        data: Some(data),
-    })
+        stop_admin: CancellationToken::new(),
+        stop_files: Arc::new(AtomicBool::new(false)),
+        tcp: tcp.clone(),
+        data: None,
+    };
+    let data = running.data.insert(data);
+    running.dns = serve_dns(&config, &core, &metrics, &responder, &tcp, data)?;
+    if let Some(at) = config.admin_listen {
+        let listener = tokio::net::TcpListener::from_std(listen::admin(at.address, at.any_host)?)?;
+        let address = listener.local_addr()?;
+        let pages = Admin { metrics: metrics.clone(), readiness: core.readiness.clone() };
+        tokio::spawn(admin::serve(listener, pages, running.stop_admin.clone()));
+        tracing::info!(%address, "serving admin");
+        running.admin = Some(address);
+    }
+    start_sources(&config, &core, feeds, &responder, running.stop_files.clone()).await?;
+    tokio::spawn(watch_findings(core.index.clone(), metrics));
+    Ok(running)
 }
 
 fn serve_dns(

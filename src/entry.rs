@@ -344,7 +344,7 @@ impl Reading<'_> {
 
     fn bad_host(&mut self, field: &str, text: &str, error: &NameError) -> Option<Host> {
         if is_placeholder(text) {
-            self.placeholder(field, text, "host name");
+            self.placeholder(field, text, "a host name", "the host name");
         } else if text.contains('*') {
             self.fields.report(
                 Code::HostInvalid,
@@ -381,7 +381,7 @@ impl Reading<'_> {
                 return None;
             }
             _ if is_placeholder(text) => {
-                self.placeholder(field, text, "IP address");
+                self.placeholder(field, text, "an IP address", "the IP address");
                 return None;
             }
             _ => {
@@ -425,13 +425,13 @@ impl Reading<'_> {
         Some(address)
     }
 
-    fn placeholder(&mut self, field: &str, text: &str, what: &str) {
+    fn placeholder(&mut self, field: &str, text: &str, what: &str, missing: &str) {
         self.fields.report(
             Code::Placeholder,
             field,
             text,
-            format!("it is a placeholder that was not replaced, not a {what}"),
-            format!("fill in the {what}"),
+            format!("it is a placeholder that was not replaced, not {what}"),
+            format!("fill in {missing}"),
         );
     }
 }

@@ -53,6 +53,13 @@ impl Readiness {
     }
 }
 
+impl Awaited {
+    /// It will never be ready: the program must not become ready because something gave up.
+    pub fn give_up(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Awaited {
     fn drop(&mut self) {
         let mut state = self.readiness.lock();
@@ -92,5 +99,13 @@ mod tests {
         readiness.drain();
         assert!(!readiness.is_ready());
         assert_eq!(readiness.reasons(), ["shutting down"]);
+    }
+
+    /// [L1]
+    #[test]
+    fn never_ready_when_something_gave_up() {
+        let readiness = Readiness::default();
+        readiness.await_for("files").give_up();
+        assert_eq!(readiness.reasons(), ["waiting for files"]);
     }
 }

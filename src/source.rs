@@ -247,3 +247,13 @@ impl Feed {
         self.index.set_source_findings(self.status.partition, findings);
     }
 }
+
+impl Drop for Feed {
+    /// A source that ends without a complete list has not become ready by that.
+    fn drop(&mut self) {
+        let first = self.first_list.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((_, awaited)) = first {
+            awaited.give_up();
+        }
+    }
+}

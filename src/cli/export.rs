@@ -64,7 +64,7 @@ impl Export {
             Format::Zone => {
                 if name_server.is_empty() {
                     return Err(ConfigError(
-                        "a zone file must name its server's address, and none is configured; give --advertise-address, or --advertise-service of a Service with a ClusterIP".to_owned(),
+                        "--format zone: a zone file must name its server's address, and none is configured; give --advertise-address, or --advertise-service of a Service with a ClusterIP".to_owned(),
                     )
                     .into());
                 }

@@ -88,7 +88,7 @@ impl Serve {
         let nsid = self.nsid.map_or_else(host_name, String::into_bytes);
         if nsid.len() > MAX_NSID {
             return Err(ConfigError(format!(
-                "--nsid is {} octets long; at most {MAX_NSID} fit beside an answer",
+                "--nsid is {} octets long; at most {MAX_NSID} fit beside an answer, so shorten it",
                 nsid.len()
             )));
         }
