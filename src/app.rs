@@ -189,7 +189,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         responder.clone(),
         metrics.worker(),
         metrics.tcp(),
-        config.tcp_connections,
+        tcp::Limits { connections: config.tcp_connections, idle: tcp::IDLE_TIMEOUT },
         drain.clone(),
     );
     // From here on a start that fails takes down what already runs, in the way `Running` does it.

@@ -204,7 +204,7 @@ struct Reading<'o> {
 impl Reading<'_> {
     fn created(&mut self) -> Option<i64> {
         let text = self.fields.string("metadata.creationTimestamp")?;
-        match text.parse::<k8s_openapi::jiff::Timestamp>() {
+        match text.parse::<jiff::Timestamp>() {
             Ok(time) => Some(time.as_second()),
             Err(error) => {
                 self.fields.report(

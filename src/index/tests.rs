@@ -35,7 +35,7 @@ struct Build {
 /// `namespace/name` with hosts and addresses, created at second `created`.
 fn entry(id: &str, created: i64, hosts: &[&str], addresses: &[&str]) -> Build {
     let (namespace, name) = id.split_once('/').expect("namespace/name");
-    let time = k8s_openapi::jiff::Timestamp::from_second(created).expect("in range").to_string();
+    let time = jiff::Timestamp::from_second(created).expect("in range").to_string();
     Build {
         object: json!({
             "metadata": {"namespace": namespace, "name": name, "creationTimestamp": time},

@@ -29,29 +29,44 @@ const WRITE_BATCH: usize = 32 * 1024;
 /// How long to wait after the kernel refused a connection (no descriptors left, usually).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What connections may take (D14).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most connections at a time.
+    pub connections: usize,
+    /// How long one may go without a complete query, or a reply without being taken.
+    pub idle: Duration,
+}
+
 /// What every connection needs.
 pub struct Server {
     responder: Arc<Responder>,
     handler: Handler,
     counters: Arc<Counters>,
     connections: Arc<Connections>,
+    idle: Duration,
     drain: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Server {
-    /// A server of at most `limit` connections that stops taking queries when `drain` is cancelled.
+    /// A server that stops taking queries when `drain` is cancelled.
     pub fn new(
         responder: Arc<Responder>,
         counters: Arc<Counters>,
         tcp: Arc<TcpCounters>,
-        limit: usize,
+        limits: Limits,
         drain: CancellationToken,
     ) -> Arc<Server> {
         let handler = Handler::new(responder.clone(), counters.clone());
-        let connections =
-            Arc::new(Connections { limit, counters: tcp, open: Mutex::default(), next: AtomicU64::new(0) });
-        Arc::new(Server { responder, handler, counters, connections, drain, tasks: TaskTracker::new() })
+        let connections = Arc::new(Connections {
+            limit: limits.connections,
+            counters: tcp,
+            open: Mutex::default(),
+            next: AtomicU64::new(0),
+        });
+        let (idle, tasks) = (limits.idle, TaskTracker::new());
+        Arc::new(Server { responder, handler, counters, connections, idle, drain, tasks })
     }
 
     /// Accepts on one socket until the drain begins.
@@ -92,14 +107,14 @@ impl Server {
         loop {
             let next = tokio::select! {
                 biased;
-                next = tokio::time::timeout(IDLE_TIMEOUT, framed.next()) => next,
+                next = tokio::time::timeout(self.idle, framed.next()) => next,
                 () = seat.evicted.cancelled() => return,
                 () = self.drain.cancelled() => return,
             };
             let Ok(Some(Ok(message))) = next else { return };
             seat.busy();
             // A stuck reader must not hold its seat for ever.
-            let answered = tokio::time::timeout(IDLE_TIMEOUT, self.answer(&mut framed, message, arrival));
+            let answered = tokio::time::timeout(self.idle, self.answer(&mut framed, message, arrival));
             if !matches!(answered.await, Ok(Ok(()))) {
                 return;
             }
@@ -236,3 +251,6 @@ impl Drop for Seat {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
