@@ -54,7 +54,7 @@ struct Core {
 }
 
 impl Core {
-    fn new(config: &TableConfig) -> Result<Core, ConfigError> {
+    fn new(config: &TableConfig, readiness: Readiness) -> Result<Core, ConfigError> {
         let table = Arc::new(Table::new(config.zones(unix_now())?));
         let index = Arc::new(Index::new(config.policy.clone(), table, unix_now));
         let rules = Arc::new(config.rules.clone());
@@ -71,7 +71,7 @@ impl Core {
             .map(|(i, name)| Arc::new(Status::new(name, Partition(i))))
             .collect();
         let pending = Pending::new(statuses.len(), index.clone());
-        Ok(Core { index, rules, readiness: Readiness::default(), statuses, pending })
+        Ok(Core { index, rules, readiness, statuses, pending })
     }
 
     /// The feeds, in the order of the statuses: files first.
@@ -100,7 +100,7 @@ impl Core {
 
 /// Reads every source once: for commands that print and end.
 pub async fn load_once(config: &TableConfig) -> anyhow::Result<(Arc<Index>, Option<Access>)> {
-    let core = Core::new(config)?;
+    let core = Core::new(config, Readiness::default())?;
     let mut feeds = core.feeds().into_iter();
     if !config.sources.files.is_empty()
         && let Some(feed) = feeds.next()
@@ -134,11 +134,24 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
             }
         };
         let lameduck = config.lameduck;
-        let running = tokio::select! {
-            started = start(config) => started?,
-            code = signals() => return Ok(ExitCode::from(code)),
+        let readiness = Readiness::default();
+        let mut starting = std::pin::pin!(start(config, readiness.clone()));
+        let mut signalled = false;
+        let running = loop {
+            tokio::select! {
+                started = &mut starting => break started?,
+                code = signals() => {
+                    // Who has been called ready deserves a drain; before that there is nothing to drain.
+                    if signalled || !readiness.is_ready() {
+                        return Ok(ExitCode::from(code));
+                    }
+                    signalled = true;
+                }
+            }
         };
-        signals().await;
+        if !signalled {
+            signals().await;
+        }
         tracing::info!(
             seconds = lameduck.as_secs_f64(),
             "shutting down: answering on, a second signal ends at once"
@@ -168,8 +181,10 @@ pub struct Running {
 }
 
 /// Starts everything. Sockets come first: from then on every query gets a reply.
-pub async fn start(config: Config) -> anyhow::Result<Running> {
-    let core = Core::new(&config.table)?;
+pub async fn start(config: Config, readiness: Readiness) -> anyhow::Result<Running> {
+    // Held to the end: a source may deliver before everything else runs.
+    let started = readiness.await_for("the start");
+    let core = Core::new(&config.table, readiness)?;
     let metrics = Arc::new(Metrics::new(core.index.clone(), core.readiness.clone(), core.statuses.clone()));
     let feeds = core.feeds();
     let responder = Arc::new(Responder::new(
@@ -215,6 +230,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
     start_sources(&config, &core, feeds, &responder, running.stop_files.clone()).await?;
     tokio::spawn(watch_findings(core.index.clone(), metrics));
+    drop(started);
     Ok(running)
 }
 

@@ -137,8 +137,12 @@ impl Status {
         let news = state.0 != Some(trouble);
         state.0 = Some(trouble);
         drop(state);
-        if news {
-            tracing::warn!(source = %self.name, reason = trouble.as_str(), "{what}; retrying, answers stay as they are");
+        let reason = trouble.as_str();
+        if news && trouble == Trouble::Gone {
+            // Routine after an interruption: the list that follows mends it.
+            tracing::info!(source = %self.name, reason, "{what}; listing again, answers stay as they are");
+        } else if news {
+            tracing::warn!(source = %self.name, reason, "{what}; retrying, answers stay as they are");
         }
     }
 

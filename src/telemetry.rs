@@ -18,8 +18,9 @@ pub enum LogFormat {
 
 /// Starts logging. `level` is a level (`info`) or a filter (`globaldns=debug,kube=warn`).
 pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    // hickory-server would write two lines per reply.
-    let filter = EnvFilter::try_new(format!("hickory_server=warn,{level}")).map_err(|error| {
+    // hickory-server would write two lines per reply, and kube a line per retry beside ours, without the
+    // remedy. A filter that names them turns them on again.
+    let filter = EnvFilter::try_new(format!("hickory_server=warn,kube_client=off,kube_runtime=off,{level}")).map_err(|error| {
         anyhow::anyhow!(
             "--log-level {level:?} is not a level or filter ({error}); use error, warn, info, debug, trace or target=level"
         )

@@ -56,7 +56,7 @@ pub(super) struct Serve {
         value_parser = duration, help_heading = "Life"
     )]
     lameduck: Duration,
-    /// error, warn, info, debug, trace, or a filter such as globaldns=debug,kube=warn
+    /// error, warn, info, debug, trace, or a filter such as globaldns=debug,kube_client=warn
     #[arg(
         long,
         env = "GLOBALDNS_LOG_LEVEL",

@@ -3,14 +3,13 @@
 //! kube-runtime's `watcher` does list and watch; around it this module adds what DNS needs: the version is
 //! chosen by discovery and chosen again when the CRD comes, goes or changes; an object is taken as
 //! untyped JSON, so none can stop the list; a list becomes visible at once when it is complete; retries
-//! never end; and every answer of the API server moves a clock ([`Status::contact_age`]).
+//! never end; and every answer of the API server moves a clock (`Status::contact_age`).
 
 mod client;
 mod object;
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use backon::BackoffBuilder;
@@ -22,7 +21,7 @@ use kube::{Client, ResourceExt};
 pub use client::{Access, AccessError};
 
 use self::object::Object;
-use super::{Feed, Status, Trouble};
+use super::{Feed, Trouble};
 use crate::entry::{Entry, EntryId, Origin};
 use crate::finding::{Code, Finding};
 
@@ -40,6 +39,8 @@ const WATCH_SECONDS: u32 = 40;
 const REDISCOVER: Duration = Duration::from_secs(30);
 /// How often discovery is asked while the CRD is absent.
 const REDISCOVER_ABSENT: Duration = Duration::from_secs(2);
+/// Longest wait between attempts, before jitter.
+const MAX_DELAY: Duration = Duration::from_secs(3);
 /// Longest wait for one discovery call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -282,14 +283,15 @@ fn trouble_of_status(code: u16) -> Trouble {
     }
 }
 
-/// Waits between attempts: 0.2 s doubling to 10 s, with jitter, for ever (L2).
+/// Waits between attempts: 0.2 s doubling to 3 s, and up to as much again as jitter, for ever (L2). Short,
+/// because after an outage the wait is what keeps DNS behind.
 pub(super) struct Backoff(backon::ExponentialBackoff);
 
 impl Default for Backoff {
     fn default() -> Self {
         let backoff = backon::ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
-            .with_max_delay(Duration::from_secs(10))
+            .with_max_delay(MAX_DELAY)
             .with_jitter()
             .without_max_times();
         Backoff(backoff.build())
@@ -298,7 +300,7 @@ impl Default for Backoff {
 
 impl Backoff {
     pub(super) async fn wait(&mut self) {
-        tokio::time::sleep(self.0.next().unwrap_or(Duration::from_secs(10))).await;
+        tokio::time::sleep(self.0.next().unwrap_or(MAX_DELAY)).await;
     }
 }
 
@@ -308,9 +310,4 @@ pub fn status_name(namespace: Option<&str>) -> String {
         None => "kubernetes".to_owned(),
         Some(namespace) => format!("kubernetes/{namespace}"),
     }
-}
-
-/// Says that the API server answered; given to the client's request layer.
-fn contact(status: &Arc<Status>) {
-    status.touch();
 }

@@ -1,1 +1,8 @@
-fn main() {}
+//! The real program, from outside.
+#![allow(missing_docs)]
+
+mod api_server;
+mod cluster;
+mod dig;
+mod support;
+mod transport;

@@ -104,8 +104,8 @@ impl Access {
     }
 }
 
-/// Moves a source's clock at each successful answer about its resource: a quiet watch is restarted every
-/// 40 s, so a healthy source is never older than that.
+/// Tells a source of each successful answer about its resource. The watcher shows neither that a quiet watch
+/// was restarted (every 40 s, so a healthy source is never older than that) nor that one works again.
 struct Contact<S> {
     inner: S,
     plural: &'static str,
@@ -134,7 +134,7 @@ where
         Box::pin(async move {
             let response = response.await?;
             if counts && response.status().is_success() {
-                super::contact(&status);
+                status.recovered();
             }
             Ok(response)
         })

@@ -1,0 +1,87 @@
+//! Who may read ServiceEntries.
+
+use serde_json::json;
+
+use super::{Cluster, GROUP};
+use crate::credentials::User;
+use crate::wait::{DEADLINE, wait_until};
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+impl Cluster {
+    /// The rights the documentation asks for: in all namespaces for one user, as a ClusterRole
+    /// that others can be bound to.
+    pub(crate) fn grant_documented_rights(&self) {
+        let verbs = ["get", "list", "watch"];
+        self.create_unless_present(
+            &format!("{RBAC}/clusterroles"),
+            &json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRole",
+                "metadata": { "name": "globaldns" },
+                "rules": [
+                    { "apiGroups": [GROUP], "resources": ["serviceentries"], "verbs": verbs },
+                    { "apiGroups": [""], "resources": ["services"], "verbs": verbs },
+                ],
+            }),
+        );
+        self.bind(User::Globaldns, None);
+    }
+
+    /// Gives `user` the documented rights in all namespaces, until [`revoke`](Self::revoke) or
+    /// [`reset`](Self::reset).
+    pub(crate) fn grant(&self, user: User) {
+        self.bind(user, None);
+    }
+
+    /// Gives `user` the documented rights in one namespace only.
+    pub(crate) fn grant_in(&self, user: User, namespace: &str) {
+        self.create_namespace(namespace);
+        self.bind(user, Some(namespace));
+    }
+
+    /// Takes back what [`grant`](Self::grant) gave, if it did.
+    pub(crate) fn revoke(&self, user: User) {
+        let binding = format!("{RBAC}/clusterrolebindings/{}", user.name());
+        if self.status_of(&binding) == 200 {
+            self.delete_path(&binding);
+        }
+        self.wait_for_right(user, None, false);
+    }
+
+    fn bind(&self, user: User, namespace: Option<&str>) {
+        let (path, kind) = match namespace {
+            None => (format!("{RBAC}/clusterrolebindings"), "ClusterRoleBinding"),
+            Some(namespace) => (format!("{RBAC}/namespaces/{namespace}/rolebindings"), "RoleBinding"),
+        };
+        let group = "rbac.authorization.k8s.io";
+        self.create_unless_present(
+            &path,
+            &json!({
+                "apiVersion": format!("{group}/v1"),
+                "kind": kind,
+                "metadata": { "name": user.name() },
+                "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": "globaldns" },
+                "subjects": [{ "apiGroup": group, "kind": "User", "name": user.name() }],
+            }),
+        );
+        self.wait_for_right(user, namespace, true);
+    }
+
+    fn wait_for_right(&self, user: User, namespace: Option<&str>, wanted: bool) {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": { "user": user.name(), "resourceAttributes": {
+                "group": GROUP,
+                "resource": "serviceentries",
+                "verb": "list",
+                "namespace": namespace.unwrap_or_default(),
+            }},
+        });
+        wait_until("the authorizer knows the binding", DEADLINE, || {
+            let reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+            self.post(reviews, &review)["status"]["allowed"] == wanted
+        });
+    }
+}

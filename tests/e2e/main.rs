@@ -1,0 +1,22 @@
+//! The program against a real etcd and a real kube-apiserver.
+//!
+//! `tests/e2e/run` provides both and runs everything here; without it the tests are ignored
+//! and say why. Each test starts the real binary on free ports of loopback. The tests
+//! share one control plane, one at a time; those that need an empty or a large one start their own.
+
+mod cluster;
+mod control_plane;
+mod credentials;
+mod dns;
+mod gate;
+mod observer;
+mod process;
+mod program;
+mod wait;
+
+mod commands;
+mod entries;
+mod load;
+mod outages;
+mod rights;
+mod versions;
