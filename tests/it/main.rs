@@ -2,7 +2,9 @@
 #![allow(missing_docs)]
 
 mod api_server;
+mod cli;
 mod cluster;
 mod dig;
 mod support;
 mod transport;
+mod walkthroughs;
