@@ -1,0 +1,226 @@
+//! A random table: ServiceEntries as YAML, and what the zones must hold because of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use crate::random::Random;
+
+/// TTL of entries without the annotation: the default of `--ttl` (D2).
+pub(crate) const DEFAULT_TTL: u32 = 30;
+/// Few labels, so that hosts become each other's ancestors, siblings and near-misses.
+pub(crate) const LABELS: [&str; 18] = [
+    "a", "b", "c", "aa", "ab", "svc", "echo", "httpbin", "x_1", "_tcp", "a-b", "0", "eu", "global", "dns",
+    "ns", "cluster2", "deep",
+];
+/// The longest text of a name (H1).
+const MAX_NAME: usize = 253;
+
+/// Zones with what is in them.
+pub(crate) struct Table {
+    /// Apexes, lower-case, without trailing dot.
+    pub(crate) zones: Vec<String>,
+    /// `--advertise-address`.
+    pub(crate) name_servers: Vec<IpAddr>,
+    /// Lower-case names in our zones, with what answers them.
+    pub(crate) hosts: BTreeMap<String, Records>,
+    entries: Vec<Entry>,
+}
+
+/// What one host holds.
+#[derive(Default)]
+pub(crate) struct Records {
+    ttl: Option<u32>,
+    addresses: BTreeSet<IpAddr>,
+}
+
+struct Entry {
+    hosts: Vec<String>,
+    addresses: Vec<String>,
+    ttl: Option<u32>,
+}
+
+impl Table {
+    /// The table of a seed's sequence.
+    pub(crate) fn random(random: &mut Random) -> Table {
+        let mut zones: Vec<String> = ["global", "eu.global", "cluster2"].map(str::to_owned).into();
+        for more in ["deep.b.eu.global", "x_1.cluster2", "a-b.example"] {
+            if random.chance(40) {
+                zones.push(more.to_owned());
+            }
+        }
+        let most = if random.chance(20) { 60 } else { 4 };
+        let name_servers = (0..random.range(1..most)).map(|_| address(random, 50)).collect();
+        let mut table = Table { zones, name_servers, hosts: BTreeMap::new(), entries: Vec::new() };
+        for _ in 0..random.range(20..120) {
+            table.add_entry(random);
+        }
+        table
+    }
+
+    fn add_entry(&mut self, random: &mut Random) {
+        let hosts: Vec<String> = (0..random.range(1..4)).map(|_| self.host(random)).collect();
+        let count = match random.range(0..100) {
+            0..55 => random.range(1..5),
+            55..90 => random.range(5..41),
+            _ => random.range(41..120),
+        };
+        let ipv6_percent = *random.pick(&[0, 30, 100]);
+        let mut addresses: Vec<IpAddr> = (0..count).map(|_| address(random, ipv6_percent)).collect();
+        // A6: an address that is there already, in this entry or in one it is merged with.
+        if random.chance(20) {
+            addresses.push(addresses[0]);
+        }
+        if let Some(records) = self.hosts.get(&lower(&hosts[0]))
+            && random.chance(50)
+        {
+            addresses.extend(records.addresses.iter().take(2));
+        }
+        let most = *random.pick(&[DEFAULT_TTL, 3600]) as usize;
+        let ttl = random.chance(30).then(|| random.range(1..most + 1) as u32);
+        for host in &hosts {
+            let name = lower(host);
+            if self.zone_of(&name).is_none_or(|zone| is_reserved(&name, zone)) {
+                continue;
+            }
+            let records = self.hosts.entry(name).or_default();
+            records.addresses.extend(&addresses);
+            // D2: the lowest of the merged entries, and one without annotation has the default.
+            records.ttl = records.ttl.into_iter().chain([ttl.unwrap_or(DEFAULT_TTL)]).min();
+        }
+        let addresses = addresses.iter().map(|address| spelled(*address, random)).collect();
+        self.entries.push(Entry { hosts, addresses, ttl });
+    }
+
+    /// A host as an entry writes it: new, or one that another entry has, too.
+    fn host(&self, random: &mut Random) -> String {
+        let zone = random.pick(&self.zones);
+        let mut name = match random.range(0..100) {
+            0..5 => zone.clone(),
+            5..30 if !self.hosts.is_empty() => {
+                let nth = random.range(0..self.hosts.len());
+                self.hosts.keys().nth(nth).expect("the index is below the length").clone()
+            }
+            30..32 => format!("{}.outside.example", random.pick(&LABELS)),
+            32..34 => format!("{}.ns.dns.{zone}", random.pick(&LABELS)),
+            34..35 => format!("{}dns.{zone}", random.pick(&["", "ns."])),
+            _ => below(zone, random),
+        };
+        if random.chance(25) {
+            name = name.chars().map(|c| if random.chance(50) { c.to_ascii_uppercase() } else { c }).collect();
+        }
+        if random.chance(10) {
+            name.push('.');
+        }
+        name
+    }
+
+    /// The longest zone a name ends in.
+    pub(crate) fn zone_of(&self, name: &str) -> Option<&str> {
+        let covers = |zone: &&String| {
+            name.strip_suffix(zone.as_str()).is_some_and(|l| l.is_empty() || l.ends_with('.'))
+        };
+        self.zones.iter().filter(covers).max_by_key(|zone| zone.len()).map(String::as_str)
+    }
+
+    /// Writes the entries as some YAML files of some documents each.
+    pub(crate) fn write(&self, directory: &Path) -> std::io::Result<()> {
+        for (file, entries) in self.entries.chunks(25).enumerate() {
+            let documents: Vec<String> =
+                entries.iter().enumerate().map(|(i, entry)| entry.yaml(&format!("e{file}-{i}"))).collect();
+            std::fs::write(directory.join(format!("{file}.yaml")), documents.join("---\n"))?;
+        }
+        Ok(())
+    }
+
+    /// The lines of a zone's file, but for SOA, comments and directives.
+    pub(crate) fn lines(&self, zone: &str) -> BTreeSet<String> {
+        let mut lines = BTreeSet::new();
+        for apex in self.zones.iter().filter(|apex| *apex == zone || self.zone_above(apex) == Some(zone)) {
+            lines.insert(format!("{apex}. {DEFAULT_TTL} IN NS ns.dns.{apex}."));
+            lines.extend(self.glue(apex));
+        }
+        for (host, records) in self.hosts.iter().filter(|(host, _)| self.zone_of(host) == Some(zone)) {
+            let ttl = records.ttl.unwrap_or(DEFAULT_TTL);
+            lines
+                .extend(records.addresses.iter().map(|a| format!("{host}. {ttl} IN {} {a}", record_type(a))));
+        }
+        lines
+    }
+
+    /// The zone that delegates a nested one (Z3).
+    pub(crate) fn zone_above(&self, apex: &str) -> Option<&str> {
+        self.zone_of(apex.split_once('.')?.1)
+    }
+
+    /// The glue of a zone, as lines like those of [`Table::lines`].
+    pub(crate) fn glue(&self, zone: &str) -> BTreeSet<String> {
+        let line = |a: &IpAddr| format!("ns.dns.{zone}. {DEFAULT_TTL} IN {} {a}", record_type(a));
+        self.name_servers.iter().map(line).collect()
+    }
+}
+
+impl Entry {
+    fn yaml(&self, name: &str) -> String {
+        let mut out = format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata:\n  name: {name}\n  namespace: n\n"
+        );
+        if let Some(ttl) = self.ttl {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "  annotations:\n    globaldns.io/ttl: \"{ttl}\"");
+        }
+        out.push_str("spec:\n  hosts:\n");
+        for host in &self.hosts {
+            let _ = writeln!(out, "  - \"{host}\"");
+        }
+        out.push_str("  addresses:\n");
+        for address in &self.addresses {
+            let _ = writeln!(out, "  - \"{address}\"");
+        }
+        out.push_str("  resolution: STATIC\n");
+        out
+    }
+}
+
+/// A host as names are compared.
+fn lower(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// D5: names an entry cannot take.
+fn is_reserved(name: &str, zone: &str) -> bool {
+    name.strip_suffix(zone).is_some_and(|labels| ["dns.", "ns.dns."].contains(&labels))
+}
+
+/// A name of one to five labels below a zone.
+pub(crate) fn below(zone: &str, random: &mut Random) -> String {
+    let mut name = zone.to_owned();
+    for _ in 0..random.range(1..6) {
+        let long = random.chance(3);
+        let label = if long { "l".repeat(random.range(20..64)) } else { (*random.pick(&LABELS)).to_owned() };
+        if label.len() + 1 + name.len() <= MAX_NAME {
+            name = format!("{label}.{name}");
+        }
+    }
+    name
+}
+
+fn address(random: &mut Random, ipv6_percent: usize) -> IpAddr {
+    let low = random.next();
+    if random.chance(ipv6_percent) {
+        Ipv6Addr::from(0xfd00 << 112 | u128::from(low)).into()
+    } else {
+        Ipv4Addr::from(0xf000_0000 | (low as u32 & 0x0fff_ffff) | 1).into()
+    }
+}
+
+/// An address as entries write it: alone, or as a CIDR that holds it only (A1).
+fn spelled(address: IpAddr, random: &mut Random) -> String {
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    if random.chance(10) { format!("{address}/{bits}") } else { address.to_string() }
+}
+
+fn record_type(address: &IpAddr) -> &'static str {
+    if address.is_ipv4() { "A" } else { "AAAA" }
+}
