@@ -5,6 +5,7 @@ mod api_server;
 mod cli;
 mod cluster;
 mod dig;
+mod docs;
 mod support;
 mod transport;
 mod walkthroughs;

@@ -1,0 +1,230 @@
+//! The documents say what is true: clauses are tested, tables name what exists, walls stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Program, globaldns, run};
+
+/// Clauses that no test of this version can show, with the reason.
+const NOT_TESTED: [(&str, &str); 2] = [
+    ("L6", "saved state is planned"),
+    ("L7", "a promise in milliseconds is shown by `cargo bench --bench update`"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every Rust file below a directory.
+fn rust_files(below: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![root().join(below)];
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            let children = fs::read_dir(&path).expect("a directory");
+            todo.extend(children.map(|child| child.expect("an entry").path()));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Every test function: its name, and the clauses its doc comment cites as `[D3]`.
+fn tests() -> Vec<(String, BTreeSet<String>)> {
+    let mut tests = Vec::new();
+    for path in [rust_files("src"), rust_files("tests")].concat() {
+        let text = fs::read_to_string(&path).expect("readable");
+        let mut cited = BTreeSet::new();
+        let mut is_test = false;
+        for line in text.lines().map(str::trim) {
+            if let Some(comment) = line.strip_prefix("/// ") {
+                cited.extend(clauses_in(comment));
+            } else if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                is_test = true;
+            } else if let Some(rest) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn ")) {
+                let name = rest.split(['(', '<']).next().unwrap_or_default().to_owned();
+                if is_test {
+                    tests.push((name, std::mem::take(&mut cited)));
+                }
+                (is_test, cited) = (false, BTreeSet::new());
+            } else if !line.starts_with("#[") {
+                cited.clear();
+            }
+        }
+    }
+    tests
+}
+
+fn clauses_in(comment: &str) -> impl Iterator<Item = String> + '_ {
+    comment.split('[').skip(1).filter_map(|part| {
+        let id = part.split(']').next()?;
+        is_clause(id).then(|| id.to_owned())
+    })
+}
+
+fn is_clause(id: &str) -> bool {
+    let mut chars = id.chars();
+    chars.next().is_some_and(|c| "ZSAHODLFX".contains(c)) && {
+        let number = chars.as_str();
+        !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
+    }
+}
+
+/// [F1] Every clause of the contract is cited by a test, and no test cites a clause that is not there.
+#[test]
+fn every_clause_has_a_test() {
+    let contract = read("docs/contract.md");
+    let clauses: BTreeSet<String> = contract
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("- **")?.split("**").next()?.to_owned()))
+        .filter(|id| is_clause(id))
+        .collect();
+    let mut cited: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, clauses) in tests() {
+        for clause in clauses {
+            cited.entry(clause).or_default().push(name.clone());
+        }
+    }
+    let unknown: Vec<_> = cited.keys().filter(|c| !clauses.contains(*c)).collect();
+    assert!(unknown.is_empty(), "cited but not in docs/contract.md: {unknown:?}");
+    let missing: Vec<_> = clauses
+        .iter()
+        .filter(|c| !cited.contains_key(*c) && NOT_TESTED.iter().all(|(id, _)| id != c))
+        .collect();
+    assert!(missing.is_empty(), "no test cites {missing:?}");
+    let citations: usize = cited.values().map(Vec::len).sum();
+    println!(
+        "{} clauses, {} of them cited {citations} times by tests; not tested: {NOT_TESTED:?}",
+        clauses.len(),
+        cited.len()
+    );
+}
+
+/// Every row of the table of complaints names tests that exist.
+#[test]
+fn every_complaint_has_its_test() {
+    let names: BTreeSet<String> = tests().into_iter().map(|(name, _)| name).collect();
+    let wanted: BTreeSet<u32> =
+        [1..=3, 6..=6, 22..=27, 29..=36, 39..=41, 47..=47, 49..=55].into_iter().flatten().collect();
+    let mut rows = BTreeSet::new();
+    for line in read("docs/complaints.md").lines() {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let Some(number) = cells.next().and_then(|cell| cell.parse::<u32>().ok()) else { continue };
+        rows.insert(number);
+        let shown = cells.nth(2).unwrap_or_default();
+        let tests: Vec<_> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "row {number} names no test");
+        for test in tests {
+            assert!(names.contains(test), "row {number}: there is no test {test}");
+        }
+    }
+    assert_eq!(rows, wanted);
+}
+
+/// `--flag` at the beginning of a help line, with the variable named below it.
+fn flags_of_serve() -> BTreeMap<String, String> {
+    let help = run(globaldns(&["serve", "--help"])).stdout;
+    let mut flags: BTreeMap<String, String> = BTreeMap::new();
+    let mut current = None;
+    for line in help.lines().map(str::trim) {
+        let declared = line.strip_prefix("-h, ").unwrap_or(line);
+        if let Some(flag) = declared.strip_prefix("--") {
+            current = flag.split([' ', '=', '<']).next().map(str::to_owned);
+            if let Some(flag) = &current {
+                flags.insert(flag.clone(), String::new());
+            }
+        }
+        if let (Some(flag), Some((_, rest))) = (&current, line.split_once("[env: ")) {
+            let variable = rest.split(['=', ']']).next().unwrap_or_default().to_owned();
+            flags.insert(flag.clone(), variable);
+        }
+    }
+    flags.remove("help");
+    flags
+}
+
+/// [X0]
+#[test]
+fn the_readme_lists_every_flag_and_every_flag_has_its_variable() {
+    let flags = flags_of_serve();
+    assert!(flags.len() >= 23, "{flags:?}");
+    for (flag, variable) in &flags {
+        assert_eq!(*variable, format!("GLOBALDNS_{}", flag.to_uppercase().replace('-', "_")));
+        let injected =
+            ["GLOBALDNS_PORT", "GLOBALDNS_SERVICE_"].iter().any(|prefix| variable.starts_with(prefix));
+        assert!(!injected, "{variable} is a name that Kubernetes injects");
+    }
+    let readme = read("README.md");
+    let listed: BTreeSet<String> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `--"))
+        .map(|rest| rest.split(['`', ' ']).next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(listed, flags.into_keys().collect());
+}
+
+/// The README's table of metrics is what `/metrics` shows, and every one of ours has help and a sane name.
+#[test]
+fn the_readme_lists_every_metric() {
+    let program = Program::serve(&["--file", "examples/banzai-multimesh"]);
+    let _ = crate::dig::dig(program.dns(), "echo.default.global");
+    // One failure, so that the family with errors is there.
+    let broken = tempfile::tempdir().expect("a temporary directory");
+    let file = broken.path().join("a.yaml");
+    fs::write(&file, "{}").expect("written");
+    let failing = Program::serve(&["--file", broken.path().to_str().expect("UTF-8")]);
+    fs::write(&file, "[").expect("written");
+    failing.findings(&[("file-unreadable", 1)]);
+    let mut shown = BTreeSet::new();
+    for metrics in [program.get("/metrics").1, failing.get("/metrics").1] {
+        for line in metrics.lines() {
+            if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+                assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
+                assert!(metrics.contains(&format!("# HELP {name} ")), "{name} has no help");
+                shown.insert(name.to_owned());
+            }
+        }
+    }
+    shown.retain(|name| !name.starts_with("process_"));
+    let listed: BTreeSet<String> = read("README.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `globaldns_"))
+        .map(|rest| format!("globaldns_{}", rest.split('`').next().unwrap_or_default()))
+        .collect();
+    assert_eq!(listed, shown);
+}
+
+/// The rules of `src/lib.rs`: who may know whom.
+#[test]
+fn the_walls_between_the_rooms_stand() {
+    let core = &["tokio", "kube", "hickory", "axum", "crate::serve", "crate::source", "crate::app"][..];
+    let rules: [(&str, &[&str]); 6] = [
+        ("src/wire", core),
+        ("src/zone", core),
+        ("src/entry", core),
+        ("src/index", core),
+        ("src/serve", &["crate::source", "crate::index", "crate::app", "kube::"]),
+        ("src/source", &["crate::serve", "crate::app", "crate::metrics"]),
+    ];
+    for (room, forbidden) in rules {
+        let files = [rust_files(room), vec![root().join(format!("{room}.rs"))]].concat();
+        for file in files {
+            for line in fs::read_to_string(&file).expect("readable").lines() {
+                let code = line.split("//").next().unwrap_or_default();
+                for name in forbidden {
+                    let names_it =
+                        code.contains(&format!("{name}::")) || code.contains(&format!("use {name}"));
+                    assert!(!names_it, "{}: {line}", file.display());
+                }
+            }
+        }
+    }
+}
