@@ -47,6 +47,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// One namespace, or all, of one cluster.
 pub struct Cluster {
     client: Client,
+    /// Where the API server is, for messages.
+    server: String,
     namespace: Option<String>,
     feed: Feed,
 }
@@ -56,7 +58,7 @@ impl Cluster {
     pub fn new(access: &Access, namespace: Option<String>, feed: Feed) -> Result<Cluster, AccessError> {
         let status = feed.status().clone();
         let client = access.client(PLURAL, status)?;
-        Ok(Cluster { client, namespace, feed })
+        Ok(Cluster { client, server: access.server(), namespace, feed })
     }
 
     /// Lists and watches for ever.
@@ -175,7 +177,13 @@ pub async fn list_once(access: &Access, namespace: Option<String>, feed: Feed) -
     let cluster = Cluster::new(access, namespace, feed)?;
     let version = discover(&cluster.client)
         .await
-        .map_err(|(_, what)| anyhow::anyhow!("{name}: discovering {PLURAL}.{GROUP} failed: {what}"))?;
+        .map_err(|(_, what)| {
+            let server = &cluster.server;
+            anyhow::anyhow!(
+                "{name}: discovering {PLURAL}.{GROUP} at {server} failed: {what}; check that the API server is up, or \
+                 choose another cluster with --kubeconfig and --context"
+            )
+        })?;
     let Some(version) = version else {
         anyhow::bail!(
             "{name}: the cluster does not serve {PLURAL}.{GROUP}; install Istio's CRDs, or name another cluster"
@@ -208,7 +216,7 @@ async fn discover(client: &Client) -> Result<Option<&'static str>, (Trouble, Str
             Ok(list) if list.resources.iter().any(|r| r.name == PLURAL) => return Ok(Some(version)),
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err((trouble(&error), error.to_string())),
+            Err(error) => return Err((trouble(&error), cause(&error))),
         }
     }
     Ok(None)
@@ -238,7 +246,7 @@ fn describe(error: &watcher::Error) -> (Trouble, String) {
         watcher::Error::InitialListFailed(source) => ("list", source),
         watcher::Error::WatchStartFailed(source) => ("watch", source),
         watcher::Error::WatchFailed(source) => {
-            return (trouble(source), format!("the watch of {PLURAL}.{GROUP} broke: {source}"));
+            return (trouble(source), format!("the watch of {PLURAL}.{GROUP} broke: {}", cause(source)));
         }
         watcher::Error::WatchError(status) => {
             let what = format!("the API server ended the watch of {PLURAL}.{GROUP}: {}", status.message);
@@ -250,6 +258,7 @@ fn describe(error: &watcher::Error) -> (Trouble, String) {
         }
     };
     let trouble = trouble(source);
+    let source = cause(source);
     let what = match trouble {
         Trouble::Forbidden => format!(
             "missing right: verb \"{verb}\" on resource {PLURAL}.{GROUP} ({source}); grant get, list and watch \
@@ -263,6 +272,27 @@ fn describe(error: &watcher::Error) -> (Trouble, String) {
         _ => format!("verb \"{verb}\" on {PLURAL}.{GROUP} failed: {source}"),
     };
     (trouble, what)
+}
+
+/// What the API server said, or the whole chain of what kept us from hearing it.
+fn cause(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} (HTTP {})", status.message, status.code);
+    }
+    let mut text = String::new();
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        let own = error.to_string();
+        // Many wrappers repeat what they wrap.
+        if !text.ends_with(&own) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&own);
+        }
+        next = error.source();
+    }
+    text
 }
 
 fn trouble(error: &kube::Error) -> Trouble {

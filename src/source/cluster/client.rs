@@ -86,6 +86,11 @@ impl Access {
         Ok(Access { config })
     }
 
+    /// The API server's address, for messages.
+    pub(in crate::source) fn server(&self) -> String {
+        self.config.cluster_url.to_string().trim_end_matches('/').to_owned()
+    }
+
     /// A client whose successful answers about `plural` count as contact with the source.
     pub(in crate::source) fn client(
         &self,
