@@ -346,7 +346,11 @@ async fn watch_findings(index: Arc<Index>, metrics: Arc<Metrics>) {
             continue;
         }
         seen = Some(version);
-        let findings = index.findings();
+        // Of a large mesh this takes a while: events must not wait for it.
+        let source = index.clone();
+        let Ok(findings) = tokio::task::spawn_blocking(move || source.findings()).await else {
+            continue;
+        };
         let mut counts: Vec<(Code, u64)> = Vec::new();
         let mut now = HashSet::with_capacity(findings.len());
         let mut news = 0usize;

@@ -8,7 +8,7 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::ConfigError;
 use crate::serve::listen::ListenError;
@@ -40,7 +40,8 @@ fn version() -> &'static str {
 
 /// Parses the command line and runs the command to its exit code (X1).
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = without_empty_variables(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // Both ring and another provider may be linked one day; rustls must not have to choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match cli.command {
@@ -54,6 +55,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(if is_usage(&error) { USAGE } else { 1 })
         }
     }
+}
+
+/// An empty variable is an unset one: that is what an empty value in a manifest means (X0).
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
+    };
+    command.mut_subcommands(|command| {
+        command.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&'static str>) } else { arg })
+    })
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {

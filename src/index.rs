@@ -18,7 +18,7 @@ use foldhash::fast::RandomState;
 
 use crate::entry::{Claim, Entry, EntryId};
 use crate::finding::{Code, Finding};
-use crate::zone::answer::{Answers, Family};
+use crate::zone::answer::Answers;
 use crate::zone::{Host, Table};
 
 /// One source of entries (the files, the cluster, one namespace of it): its entries are replaced together.
@@ -308,16 +308,9 @@ fn answers(policy: &Policy, claimants: &[Claimant]) -> Option<Answers> {
         takers.peek()?;
         return Answers::encode(&policy.default_addresses, ttl(&mut takers));
     }
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for family in [Family::V4, Family::V6] {
-        let mut seen = HashSet::new();
-        addresses.extend(
-            winners
-                .iter()
-                .flat_map(|w| w.claim().addresses.iter().copied())
-                .filter(|a| Family::of(*a) == family && seen.insert(*a)),
-        );
-    }
+    let mut seen = HashSet::new();
+    let listed = winners.iter().flat_map(|w| w.claim().addresses.iter().copied());
+    let addresses: Vec<IpAddr> = listed.filter(|address| seen.insert(*address)).collect();
     Answers::encode(&addresses, ttl(&mut winners.iter().copied()))
 }
 

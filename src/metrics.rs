@@ -169,7 +169,7 @@ impl Metrics {
 
     /// Counters for one more worker.
     pub fn worker(&self) -> Arc<Counters> {
-        let counters = Arc::new(Counters::new(self.index.table().zones().len()));
+        let counters = Arc::new(Counters::new(self.index.table().zones().count()));
         self.workers().push(counters.clone());
         counters
     }

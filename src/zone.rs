@@ -158,14 +158,9 @@ impl Zones {
         self.zones.iter()
     }
 
-    /// How many zones there are.
-    pub fn len(&self) -> usize {
+    /// How many zones there are: at least one.
+    pub fn count(&self) -> usize {
         self.zones.len()
-    }
-
-    /// Never: a server without zones is not built.
-    pub fn is_empty(&self) -> bool {
-        self.zones.is_empty()
     }
 
     /// The longest zone a lower-case wire name ends in (Z3), and the offset of its apex in the name.

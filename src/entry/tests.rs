@@ -225,6 +225,8 @@ fn hosts_are_claimed_or_are_findings() {
     for (host, expected) in served {
         assert_eq!(host_of(json!(host)), (vec![expected.to_owned()], vec![]), "{host}");
     }
+    let longest = format!("*.{0}.{0}.{0}.{1}.global", "a".repeat(63), "b".repeat(52));
+    assert_eq!((longest.len(), host_of(json!(longest))), (253, (vec![longest.clone()], vec![])));
     let long = format!("*.{0}.{0}.{0}.{1}.global", "a".repeat(63), "b".repeat(53));
     assert_eq!(long.len(), 254);
     let refused = [

@@ -1,6 +1,7 @@
 use super::*;
 use crate::entry::{Origin, Rules};
 use crate::wire::name::Name;
+use crate::zone::answer::Family;
 use crate::zone::{Found, Zones};
 use proptest::prelude::*;
 use serde_json::{Value, json};

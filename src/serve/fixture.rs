@@ -46,7 +46,7 @@ pub(super) fn settings() -> Settings {
 
 impl Fixture {
     pub(super) fn new(table: Arc<Table>, settings: Settings, advertised: &[&str]) -> Fixture {
-        let zones = table.zones().len();
+        let zones = table.zones().count();
         let advertised = advertised.iter().map(|a| a.parse().expect(a)).collect();
         let responder = Arc::new(Responder::new(table, settings, advertised));
         let counters = Arc::new(Counters::new(zones));

@@ -70,21 +70,33 @@ impl Advertise {
         let mut listed = None;
         let mut troubled = false;
         while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Init) => listed = None,
-                Ok(Event::InitApply(service)) => listed = Some(cluster_ips(&service)),
-                Ok(Event::InitDone) => self.found(listed.take().unwrap_or_default(), &publish),
-                Ok(Event::Apply(service)) => self.found(cluster_ips(&service), &publish),
-                Ok(Event::Delete(_)) => self.found(Vec::new(), &publish),
+            let addresses = match event {
+                // The beginning of every try, not a success.
+                Ok(Event::Init) => {
+                    listed = None;
+                    continue;
+                }
+                Ok(Event::InitApply(service)) => {
+                    listed = Some(cluster_ips(&service));
+                    continue;
+                }
+                Ok(Event::InitDone) => listed.take().unwrap_or_default(),
+                Ok(Event::Apply(service)) => cluster_ips(&service),
+                Ok(Event::Delete(_)) => Vec::new(),
                 Err(error) => {
-                    if !troubled {
-                        tracing::warn!(service = %self.service, %error, "cannot watch the advertised Service; needs get, list and watch on services in its namespace; retrying, its last addresses stay");
+                    if !std::mem::replace(&mut troubled, true) {
+                        tracing::warn!(
+                            service = %self.service,
+                            %error,
+                            "cannot watch the advertised Service; it takes the verbs get, list and watch on services in \
+                             its namespace; retrying, its last addresses stay"
+                        );
                     }
-                    troubled = true;
                     backoff.wait().await;
                     continue;
                 }
-            }
+            };
+            self.found(addresses, &publish);
             troubled = false;
             backoff = Backoff::default();
         }

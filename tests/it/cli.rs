@@ -356,6 +356,24 @@ fn the_flag_wins_over_its_variable_and_the_variable_over_the_default() {
 
 /// [X0]
 #[test]
+fn an_empty_variable_is_an_unset_one() {
+    let mut command = globaldns(&["export", "--file", "examples/banzai-multimesh", "--format", "hosts"]);
+    for name in
+        ["TTL", "NAMESPACE", "ZONE", "KUBERNETES", "DEFAULT_ADDRESS", "ADVERTISE_SERVICE", "KUBECONFIG"]
+    {
+        command.env(format!("GLOBALDNS_{name}"), "");
+    }
+    let ended = run(command);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "127.255.0.1 echo.default.global\n"),
+        "{}",
+        ended.stderr
+    );
+}
+
+/// [X0]
+#[test]
 fn variables_that_kubernetes_injects_and_unknown_ones_are_ignored() {
     let mut command =
         globaldns(&["serve", "--file", "examples/gke", "--log-format", "json", "--lameduck", "0s"]);

@@ -303,3 +303,15 @@ fn a_watch_that_died_silently_is_replaced_within_a_minute() {
     }
     assert_eq!(answer(&program, "a.global"), "NOERROR 240.0.0.1");
 }
+
+/// [D5] [L2]
+#[test]
+fn an_advertised_service_that_cannot_be_watched_is_told_once_and_guessed_meanwhile() {
+    let api = ApiServer::start(&["v1"]);
+    let program = serve(&api, &["--advertise-service", "istio-system/globaldns"]);
+    let tries = || api.requests().iter().filter(|r| r.contains("/services?")).count();
+    wait_until("several tries", || (tries() >= 4).then_some(()));
+    assert_eq!(answer(&program, "ns.dns.global"), "NOERROR 127.0.0.1");
+    let told = program.stderr().lines().filter(|l| l.contains("cannot watch the advertised Service")).count();
+    assert_eq!(told, 1, "{}", program.stderr());
+}

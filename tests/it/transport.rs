@@ -106,10 +106,7 @@ fn a_drain_ends_with_exit_code_0() {
 fn a_file_that_breaks_while_served_is_a_log_line_a_metric_and_a_finding() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("a.yaml");
-    let entry = |address: &str| {
-        format!("kind: ServiceEntry\nspec: {{hosts: [a.global], addresses: [{address}], resolution: DNS}}\n")
-    };
-    std::fs::write(&file, entry("240.0.0.1")).expect("written");
+    std::fs::write(&file, a_global("240.0.0.1")).expect("written");
     let program = Program::serve(&["--file", dir.path().to_str().expect("a path in UTF-8")]);
     let answers = |address: &str| dig(program.dns(), "a.global A").contains(address).then_some(());
     assert!(answers("240.0.0.1").is_some());
@@ -123,7 +120,7 @@ fn a_file_that_breaks_while_served_is_a_log_line_a_metric_and_a_finding() {
     assert!(metrics.contains("globaldns_source_up{source=\"files\"} 0"), "{metrics}");
     assert!(program.stderr().contains("its last good content is served"));
     assert!(answers("240.0.0.1").is_some());
-    std::fs::write(&file, entry("240.0.0.2")).expect("written");
+    std::fs::write(&file, a_global("240.0.0.2")).expect("written");
     wait_until("the corrected file", || answers("240.0.0.2"));
     program.findings(&[]);
 }
@@ -133,10 +130,7 @@ fn a_file_that_breaks_while_served_is_a_log_line_a_metric_and_a_finding() {
 fn the_serial_is_the_second_of_the_last_visible_change() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("a.yaml");
-    let entry = |address: &str| {
-        format!("kind: ServiceEntry\nspec: {{hosts: [a.global], addresses: [{address}], resolution: DNS}}\n")
-    };
-    std::fs::write(&file, entry("240.0.0.1")).expect("written");
+    std::fs::write(&file, a_global("240.0.0.1")).expect("written");
     let program = Program::serve(&["--file", dir.path().to_str().expect("a path in UTF-8")]);
     let serial = || -> u32 {
         let (_, metrics) = program.get("/metrics");
@@ -153,6 +147,10 @@ fn the_serial_is_the_second_of_the_last_visible_change() {
         let later = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         (later.as_secs() > u64::from(before)).then_some(())
     });
-    std::fs::write(&file, entry("240.0.0.2")).expect("written");
+    std::fs::write(&file, a_global("240.0.0.2")).expect("written");
     wait_until("a new serial", || (serial() > before).then_some(()));
+}
+
+fn a_global(address: &str) -> String {
+    format!("kind: ServiceEntry\nspec: {{hosts: [a.global], addresses: [{address}], resolution: DNS}}\n")
 }
