@@ -18,9 +18,11 @@ use crate::source::files::LoadError;
 /// Bad usage or configuration (X1).
 const USAGE: u8 = 2;
 
-/// Authoritative DNS for *.global and *.<cluster>: answers the hosts of Istio ServiceEntries.
+const ABOUT: &str =
+    "Authoritative DNS for *.global and *.<cluster>: answers the hosts of Istio ServiceEntries";
+
 #[derive(Debug, Parser)]
-#[command(name = "globaldns", version = version(), max_term_width = 100)]
+#[command(name = "globaldns", version = version(), about = ABOUT, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

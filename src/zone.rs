@@ -433,7 +433,8 @@ impl Reader<'_> {
         if node.is_some() { Found::Empty } else { Found::Missing }
     }
 
-    /// The most specific wildcard above a name, unless the name is guarded (H4, H6).
+    /// The most specific wildcard above a name, unless the name is guarded (H4, H6). Not for the apex itself,
+    /// which is infrastructure.
     fn wildcard(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Option<&Answers> {
         if zone.wildcards.load(Ordering::Acquire) == 0 {
             return None;
@@ -441,7 +442,6 @@ impl Reader<'_> {
         let answers = name::offsets(&name[..apex_at])
             .skip(1)
             .chain([apex_at])
-            .filter(|at| *at > 0)
             .find_map(|at| self.names.get(&name[at..])?.wildcard.as_deref())?;
         (!self.zones.is_search_path_product(&name[..apex_at])).then_some(answers)
     }

@@ -21,7 +21,7 @@ pub(super) struct Export {
     /// What to print
     #[arg(long, value_enum, default_value = "json", help_heading = "Output")]
     format: Format,
-    /// Write <zone>.zone files into this directory instead of printing (with --format zone)
+    /// Write one file per zone, NAME.zone, into this directory instead of printing (with --format zone)
     #[arg(long, value_name = "DIRECTORY", help_heading = "Output")]
     output_dir: Option<PathBuf>,
 }

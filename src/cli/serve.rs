@@ -25,7 +25,7 @@ pub(super) struct Serve {
     #[arg(long, env = "GLOBALDNS_NSID", value_name = "TEXT", help_heading = "Answers")]
     nsid: Option<String>,
 
-    /// Answer DNS over UDP and TCP here: ADDRESS[:PORT], :PORT, or off; repeatable
+    /// Answer DNS over UDP and TCP here: ADDRESS:PORT, ADDRESS, :PORT, or off; repeatable
     #[arg(
         long,
         env = "GLOBALDNS_LISTEN",
@@ -41,7 +41,7 @@ pub(super) struct Serve {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Life"
     )]
     tcp_connections: u32,
-    /// Serve /metrics, /health and /ready here: ADDRESS[:PORT], :PORT, or off
+    /// Serve /metrics, /health and /ready here: ADDRESS:PORT, ADDRESS, :PORT, or off
     #[arg(
         long,
         env = "GLOBALDNS_ADMIN_LISTEN",
