@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::index::Index;
 use crate::serve::responder::SOA_TIMERS;
+use crate::wire::name;
 use crate::zone::Host;
 use crate::zone::answer::{Answers, Family};
 
@@ -29,7 +30,7 @@ pub struct ExportedZone {
     pub zone: String,
     /// SOA serial.
     pub serial: u32,
-    /// By name.
+    /// In canonical order (RFC 4034 section 6.1): by labels, the last one first.
     pub hosts: Vec<ExportedHost>,
     /// Nested zones of ours to delegate to (Z3).
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -55,11 +56,11 @@ impl Exported {
     /// Copies the index's table. TTLs in seconds.
     pub fn new(index: &Index, ttl: u32, negative_ttl: u32) -> Exported {
         let zones = index.table().zones();
-        let mut by_zone: BTreeMap<usize, BTreeMap<Host, ExportedHost>> = BTreeMap::new();
+        let mut by_zone: BTreeMap<usize, Vec<(Host, ExportedHost)>> = BTreeMap::new();
         index.table().for_each(|host, answers| {
             if let Some((zone, _)) = zones.covering(host.name.wire()) {
                 let exported = ExportedHost::new(index, &host, answers);
-                by_zone.entry(zone.index()).or_default().insert(host, exported);
+                by_zone.entry(zone.index()).or_default().push((host, exported));
             }
         });
         let zones = zones
@@ -67,12 +68,22 @@ impl Exported {
             .map(|zone| ExportedZone {
                 zone: zone.apex().to_string(),
                 serial: zone.serial(),
-                hosts: by_zone.remove(&zone.index()).unwrap_or_default().into_values().collect(),
+                hosts: in_order(by_zone.remove(&zone.index()).unwrap_or_default()),
                 delegations: zones.children(zone).map(|child| child.apex().to_string()).collect(),
             })
             .collect();
         Exported { zones, ttl, negative_ttl }
     }
+}
+
+fn in_order(mut hosts: Vec<(Host, ExportedHost)>) -> Vec<ExportedHost> {
+    hosts.sort_by_cached_key(|(host, _)| {
+        let mut labels: Vec<Vec<u8>> = name::labels(host.name.labels_wire()).map(<[u8]>::to_vec).collect();
+        labels.reverse();
+        labels.extend(host.wildcard.then(|| b"*".to_vec()));
+        labels
+    });
+    hosts.into_iter().map(|(_, exported)| exported).collect()
 }
 
 impl ExportedHost {

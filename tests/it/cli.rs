@@ -484,9 +484,9 @@ global. 7 IN SOA ns.dns.global. hostmaster.global. SERIAL 7200 1800 86400 7
 global. 60 IN NS ns.dns.global.
 ns.dns.global. 60 IN A 192.0.2.53
 ns.dns.global. 60 IN AAAA 2001:db8::53
+httpbin.bar.global. 60 IN A 240.0.0.5
 app1.default.global. 60 IN A 240.0.0.6
 echo.default.global. 60 IN A 127.255.0.1
-httpbin.bar.global. 60 IN A 240.0.0.5
 helloworld.sample.global. 60 IN A 240.0.0.7
 ; zone cluster2, exported by globaldns VERSION
 $ORIGIN cluster2.
@@ -508,9 +508,9 @@ fn export_as_a_hosts_file() {
     let ended = end(&args);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     let wanted = "\
+240.0.0.5 httpbin.bar.global
 240.0.0.6 app1.default.global
 127.255.0.1 echo.default.global
-240.0.0.5 httpbin.bar.global
 240.0.0.7 helloworld.sample.global
 240.0.0.2 httpbin.bar.cluster2
 240.0.0.3 helloworld.sample.cluster2
