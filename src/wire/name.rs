@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(name("Echo.Default.GLOBAL."), name("echo.default.global"));
         assert_eq!(name("Echo.Default.GLOBAL.").to_string(), "echo.default.global");
         assert_eq!(name("a_b-1.global").wire(), b"\x05a_b-1\x06global\x00");
+        assert_eq!(format!("{:?}", name("A.global")), "\"a.global\"");
     }
 
     /// [H1]

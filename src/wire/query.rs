@@ -243,8 +243,8 @@ impl<'m> Cursor<'m> {
                 }
                 // RFC 1035 section 4.1.4: a pointer names a prior occurrence.
                 high if high & 0xc0 == 0xc0 => {
-                    let low = usize::from(*self.take(1)?.first()?);
-                    let target = (high & 0x3f) << 8 | low;
+                    let low = *self.take(1)?.first()?;
+                    let target = usize::from(u16::from_be_bytes([high as u8 & 0x3f, low]));
                     return (HEADER..start).contains(&target).then_some(false);
                 }
                 _ => return None,

@@ -140,7 +140,6 @@ impl<'b> Reply<'b> {
         opt: Option<OptReply<'_>>,
     ) -> usize {
         if let Some(opt) = opt {
-            self.limit += opt.wire_len();
             self.opt(rcode, &opt);
         }
         let flags_high = 0x80
@@ -298,6 +297,22 @@ mod tests {
         let n = reply.finish(HEAD, Rcode::NoError, true, None);
         assert_eq!(&out[19..n], b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x01\x2c\x00\x04abcd");
         assert_eq!(&out[4..12], b"\x00\x01\x00\x00\x00\x01\x00\x00");
+    }
+
+    #[test]
+    fn a_record_one_octet_too_long_does_not_fit() {
+        let fits = |limit| {
+            let mut out = [0; 128];
+            Reply::new(&mut out, QUESTION, limit, 0).record(
+                Section::Answer,
+                b"\x03abc\x00",
+                16,
+                1,
+                &[&[7; 20]],
+            )
+        };
+        assert!(fits(19 + 5 + 10 + 20));
+        assert!(!fits(19 + 5 + 10 + 19));
     }
 
     #[test]

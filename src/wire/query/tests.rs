@@ -97,6 +97,17 @@ fn broken_messages_are_formerr_with_the_question_if_it_could_be_read() {
         ("pointer forward", message([0, 0], [1, 0, 0, 1], &[QUESTION, b"\xc0\xff", &record[1..]]), true),
         ("pointer to itself", message([0, 0], [1, 0, 0, 1], &[QUESTION, b"\xc0\x1a", &record[1..]]), true),
         ("pointer to header", message([0, 0], [1, 0, 0, 1], &[QUESTION, b"\xc0\x0b", &record[1..]]), true),
+        ("pointer far forward", message([0, 0], [1, 0, 0, 1], &[QUESTION, b"\xc1\x0c", &record[1..]]), true),
+        (
+            "label type 01 as pointer",
+            message([0, 0], [1, 0, 0, 1], &[QUESTION, b"\x40\x0c", &record[1..]]),
+            true,
+        ),
+        (
+            "label type 10 as pointer",
+            message([0, 0], [1, 0, 0, 1], &[QUESTION, b"\x80\x0c", &record[1..]]),
+            true,
+        ),
         ("label type 01", message([0, 0], [1, 0, 0, 1], &[QUESTION, b"\x41", &record[1..]]), true),
     ];
     for (what, m, has_question) in cases {
@@ -188,4 +199,17 @@ fn what_is_beside_the_question_and_one_opt_makes_a_query_not_plain() {
     // RFC 6891 section 6.1.1: OPT is at home in the additional section only.
     let m = message([0, 0], [1, 0, 1, 0], &[ixfr, OPT]);
     assert_eq!((refusal(&m).rcode, refusal(&m).edns), (Rcode::FormErr, None));
+}
+
+#[test]
+fn pointers_reach_beyond_256_octets() {
+    let long = [&b"\x01x\x00\x00\x10\x00\x01\x00\x00\x00\x00\x01\x2c"[..], &[0; 300]].concat();
+    let at = HEADER + QUESTION.len() + long.len();
+    let pointed = b"\x00\x10\x00\x01\x00\x00\x00\x00\x00\x00".as_slice();
+    // To the octet before its own place, and to its own place.
+    for (target, answerable) in [(at - 1, true), (at, false)] {
+        let pointer = (0xc000 | target as u16).to_be_bytes();
+        let m = message([0, 0], [1, 0, 0, 2], &[QUESTION, &long, &pointer, pointed]);
+        assert_eq!(parse(&m).is_ok(), answerable, "{target}");
+    }
 }
