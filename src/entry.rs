@@ -63,6 +63,18 @@ pub struct EntryId {
     pub origin: Origin,
 }
 
+impl EntryId {
+    /// The identity of an object as JSON.
+    pub fn of(object: &Value, origin: Origin) -> EntryId {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+        EntryId {
+            namespace: text("/metadata/namespace").filter(|n| !n.is_empty()).unwrap_or("default").into(),
+            name: text("/metadata/name").unwrap_or_default().into(),
+            origin,
+        }
+    }
+}
+
 impl fmt::Display for EntryId {
     /// The object as F1 names it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,12 +150,7 @@ impl Entry {
 
     /// Reads a ServiceEntry. `object` is the whole object as JSON.
     pub fn read(object: &Value, origin: Origin, zones: &Zones, rules: &Rules) -> Entry {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str);
-        let id = EntryId {
-            namespace: text("/metadata/namespace").filter(|n| !n.is_empty()).unwrap_or("default").into(),
-            name: text("/metadata/name").unwrap_or_default().into(),
-            origin,
-        };
+        let id = EntryId::of(object, origin);
         let mut reading = Reading { fields: Fields::new(object, id.to_string()), zones, outside: Vec::new() };
         reading.fields.require_map("metadata");
         reading.fields.require_map("spec");

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use backon::BackoffBuilder;
 use futures::StreamExt;
+use kube::Client;
 use kube::api::{Api, ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
-use kube::{Client, ResourceExt};
 
 pub use client::{Access, AccessError};
 
@@ -136,7 +136,9 @@ impl Cluster {
                     self.feed.apply(self.read(&object));
                     *backoff = Backoff::default();
                 }
-                Some(Ok(Event::Delete(object))) => self.feed.delete(&id(&object)),
+                Some(Ok(Event::Delete(object))) => {
+                    self.feed.delete(&EntryId::of(&object.json, Origin::Object))
+                }
                 Some(Err(error)) => {
                     let (trouble, what) = describe(&error);
                     self.feed.status().failed(trouble, &what);
@@ -160,14 +162,6 @@ impl Cluster {
 
     fn read(&self, object: &Object) -> Entry {
         self.feed.read(&object.json, Origin::Object)
-    }
-}
-
-fn id(object: &Object) -> EntryId {
-    EntryId {
-        namespace: object.namespace().unwrap_or_else(|| "default".to_owned()).into(),
-        name: object.name_any().into(),
-        origin: Origin::Object,
     }
 }
 
