@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use globaldns::entry::{Entry, Origin, Rules};
 use globaldns::index::{Index, Partition, Policy};
@@ -58,7 +58,15 @@ fn main() {
     let (arrived, answered) = (AtomicU64::new(0), AtomicU64::new(0));
     let nanos = || begun.elapsed().as_nanos() as u64;
     let mut taken = Vec::new();
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // What the program does beside: findings are looked for once a second while anything changes.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                std::hint::black_box(index.findings());
+                std::thread::park_timeout(Duration::from_secs(1));
+            }
+        });
         scope.spawn(|| {
             let peer = "192.0.2.1:4000".parse().expect("an address");
             let arrival = Arrival::new(Transport::Udp, peer, IpAddr::from([192, 0, 2, 53]));
@@ -87,14 +95,15 @@ fn main() {
             host.store(change, Ordering::Release);
             arrived.store(nanos(), Ordering::Release);
             index.apply(Partition(0), new);
-            let done = loop {
+            let at = loop {
                 match answered.load(Ordering::Acquire) {
                     0 => std::hint::spin_loop(),
-                    done => break done,
+                    at => break at,
                 }
             };
-            taken.push(done.saturating_sub(arrived.load(Ordering::Acquire)));
+            taken.push(at.saturating_sub(arrived.load(Ordering::Acquire)));
         }
+        done.store(true, Ordering::Relaxed);
     });
     taken.sort_unstable();
     let at = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize] as f64 / 1e3;

@@ -35,6 +35,8 @@ use crate::zone::Table;
 const FINDINGS_EVERY: Duration = Duration::from_secs(1);
 /// The most findings logged at once.
 const FINDINGS_LOGGED: usize = 50;
+/// Descriptors kept for everything but DNS connections.
+const DESCRIPTORS_BESIDE: u64 = 64;
 /// The longest wait for TCP replies in flight after the lameduck time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -134,24 +136,12 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
             }
         };
         let lameduck = config.lameduck;
-        let readiness = Readiness::default();
-        let mut starting = std::pin::pin!(start(config, readiness.clone()));
-        let mut signalled = false;
-        let running = loop {
-            tokio::select! {
-                started = &mut starting => break started?,
-                code = signals() => {
-                    // Who has been called ready deserves a drain; before that there is nothing to drain.
-                    if signalled || !readiness.is_ready() {
-                        return Ok(ExitCode::from(code));
-                    }
-                    signalled = true;
-                }
-            }
+        // Before the start is over there is nothing to drain.
+        let running = tokio::select! {
+            started = start(config) => started?,
+            code = signals() => return Ok(ExitCode::from(code)),
         };
-        if !signalled {
-            signals().await;
-        }
+        signals().await;
         tracing::info!(
             seconds = lameduck.as_secs_f64(),
             "shutting down: answering on, a second signal ends at once"
@@ -181,7 +171,8 @@ pub struct Running {
 }
 
 /// Starts everything. Sockets come first: from then on every query gets a reply.
-pub async fn start(config: Config, readiness: Readiness) -> anyhow::Result<Running> {
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let readiness = Readiness::default();
     // Held to the end: a source may deliver before everything else runs.
     let started = readiness.await_for("the start");
     let core = Core::new(&config.table, readiness)?;
@@ -199,6 +190,7 @@ pub async fn start(config: Config, readiness: Readiness) -> anyhow::Result<Runni
         .enable_all()
         .build()
         .context("starting the DNS runtime")?;
+    make_room_for_connections(config.tcp_connections);
     let drain = CancellationToken::new();
     let tcp = tcp::Server::new(
         responder.clone(),
@@ -232,6 +224,29 @@ pub async fn start(config: Config, readiness: Readiness) -> anyhow::Result<Runni
     tokio::spawn(watch_findings(core.index.clone(), metrics));
     drop(started);
     Ok(running)
+}
+
+/// Raises the limit of open files to what the system allows us: with fewer descriptors than connections, new
+/// ones could not even be accepted to close idle ones (D14), and the admin listener would starve.
+fn make_room_for_connections(connections: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let wanted = connections as u64 + DESCRIPTORS_BESIDE;
+    let limits = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        }
+        Ok(hard)
+    });
+    match limits {
+        Ok(limit) if limit >= wanted => {}
+        Ok(limit) => tracing::warn!(
+            limit,
+            wanted,
+            "the limit of open files is below --tcp-connections and what else is needed; raise it (ulimit -n, \
+             LimitNOFILE) or lower --tcp-connections"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
 }
 
 fn serve_dns(
@@ -294,7 +309,7 @@ async fn start_sources(
     {
         let advertise = Advertise::new(&access, service.clone(), core.index.clone(), core.extra_partition())?;
         let responder = responder.clone();
-        tokio::spawn(advertise.run(move |addresses| responder.advertise(addresses)));
+        tokio::spawn(advertise.run(move |addresses| responder.advertise(addresses, unix_now())));
     }
     Ok(())
 }

@@ -46,6 +46,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // Both ring and another provider may be linked one day; rustls must not have to choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    abort_on_panic();
     let result = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Export(command) => command.run(),
@@ -57,6 +58,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(if is_usage(&error) { USAGE } else { 1 })
         }
     }
+}
+
+/// A thread that panics must not leave a program behind that looks alive and does not answer: whoever runs us
+/// restarts us.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::abort();
+    }));
 }
 
 /// An empty variable is an unset one: that is what an empty value in a manifest means (X0).

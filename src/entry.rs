@@ -8,6 +8,7 @@
 mod fields;
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -110,6 +111,8 @@ pub struct Entry {
     pub public: bool,
     /// `resolution: NONE`, the default of the API (A2, A3).
     pub resolution_none: bool,
+    /// Its addresses are those of `status.addresses` (A2).
+    pub allocated: bool,
     /// TTL annotation, seconds.
     pub ttl: Option<u32>,
     /// Its hosts in our zones.
@@ -158,7 +161,8 @@ impl Entry {
         let ttl = reading.ttl();
         let resolution_none = reading.resolution_none();
         let export = reading.export();
-        let mut claims = reading.claims(rules, resolution_none);
+        let allocated = reading.takes_allocated(resolution_none);
+        let mut claims = reading.claims(rules, allocated);
         let hidden = match export {
             Export::Hidden => Some((
                 Code::ExportHidden,
@@ -186,6 +190,7 @@ impl Entry {
             created,
             public: export == Export::All,
             resolution_none,
+            allocated,
             ttl,
             claims,
             outside: reading.outside,
@@ -258,16 +263,19 @@ impl Reading<'_> {
         }
     }
 
-    fn claims(&mut self, rules: &Rules, resolution_none: bool) -> Vec<Claim> {
+    fn claims(&mut self, rules: &Rules, allocated: bool) -> Vec<Claim> {
         let listed = self.fields.strings("spec.addresses");
-        let none_listed = self.fields.list_is_empty("spec.addresses");
-        let mut shared: Vec<IpAddr> = Vec::new();
+        let mut shared = Distinct::default();
         for (i, text) in listed {
-            push_new(&mut shared, self.address(&format!("spec.addresses[{i}]"), text));
+            shared.extend(self.address(&format!("spec.addresses[{i}]"), text));
         }
-        let shared: Arc<[IpAddr]> = shared.into();
-        let allocated = none_listed && !resolution_none && !self.allocation_disabled();
-        let status = if allocated { self.fields.status_addresses() } else { Vec::new() };
+        let shared: Arc<[IpAddr]> = shared.in_order.into();
+        let mut status: HashMap<String, Vec<(usize, &str)>> = HashMap::new();
+        if allocated {
+            for (i, value, host) in self.fields.status_addresses() {
+                status.entry(plain_host(host)).or_default().push((i, value));
+            }
+        }
 
         let hosts = self.fields.strings("spec.hosts");
         if self.fields.list_is_empty("spec.hosts") {
@@ -280,7 +288,7 @@ impl Reading<'_> {
             );
         }
         let mut claims: Vec<Claim> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for (i, text) in hosts {
             let Some(host) = self.host(i, text, rules) else { continue };
             if !seen.insert(host.clone()) {
@@ -288,23 +296,25 @@ impl Reading<'_> {
             }
             let mut addresses = shared.clone();
             if allocated {
-                let mut own = Vec::new();
-                for (j, value, for_host) in &status {
-                    if same_host(for_host, text) {
-                        push_new(&mut own, self.address(&format!("status.addresses[{j}].value"), value));
-                    }
+                let mut own = Distinct::default();
+                for (j, value) in status.get(&plain_host(text)).into_iter().flatten() {
+                    own.extend(self.address(&format!("status.addresses[{j}].value"), value));
                 }
-                addresses = own.into();
+                addresses = own.in_order.into();
             }
             claims.push(Claim { host, addresses, field: i as u32 });
         }
         claims
     }
 
-    fn allocation_disabled(&mut self) -> bool {
-        self.fields
-            .map_entry("metadata.labels", AUTO_ALLOCATE_LABEL)
-            .is_some_and(|value| value.eq_ignore_ascii_case("false"))
+    /// A2: istiod's own conditions for its automatically allocated addresses.
+    fn takes_allocated(&mut self, resolution_none: bool) -> bool {
+        let disabled = |fields: &mut Fields<'_>| {
+            fields
+                .map_entry("metadata.labels", AUTO_ALLOCATE_LABEL)
+                .is_some_and(|value| value.eq_ignore_ascii_case("false"))
+        };
+        self.fields.list_is_empty("spec.addresses") && !resolution_none && !disabled(&mut self.fields)
     }
 
     /// H1–H3, H5 and D5 for one string of `spec.hosts`.
@@ -443,16 +453,22 @@ impl Reading<'_> {
     }
 }
 
-fn push_new(list: &mut Vec<IpAddr>, address: Option<IpAddr>) {
-    if let Some(address) = address
-        && !list.contains(&address)
-    {
-        list.push(address);
+/// Addresses in listed order, each once (A6).
+#[derive(Default)]
+struct Distinct {
+    in_order: Vec<IpAddr>,
+    seen: HashSet<IpAddr>,
+}
+
+impl Distinct {
+    fn extend(&mut self, address: Option<IpAddr>) {
+        self.in_order.extend(address.filter(|address| self.seen.insert(*address)));
     }
 }
 
-fn same_host(a: &str, b: &str) -> bool {
-    a.strip_suffix('.').unwrap_or(a).eq_ignore_ascii_case(b.strip_suffix('.').unwrap_or(b))
+/// A host as A2 compares it: without case and trailing dot.
+fn plain_host(text: &str) -> String {
+    text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()
 }
 
 fn is_link_local(address: IpAddr) -> bool {

@@ -7,10 +7,9 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::index::Index;
-use crate::serve::responder::SOA_TIMERS;
 use crate::wire::name;
-use crate::zone::Host;
 use crate::zone::answer::{Answers, Family};
+use crate::zone::{Host, SOA_TIMERS};
 
 /// A copy of the table, sorted.
 #[derive(Debug, Serialize)]

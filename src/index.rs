@@ -113,13 +113,18 @@ impl Index {
         let mut partitions = self.lock();
         let state = partitions.entry(partition).or_default();
         let mut changes = Vec::new();
+        let mut changed = false;
         for entry in entries {
-            replace(&mut state.entries, entry, &mut changes);
+            changed |= replace(&mut state.entries, entry, &mut changes);
         }
         for old in gone.iter().filter_map(|id| state.entries.remove(id)) {
             changes.extend(removals(&old));
+            changed = true;
         }
         self.commit(changes);
+        if changed {
+            self.version.fetch_add(1, AtomicOrdering::Relaxed);
+        }
     }
 
     /// These are all entries of a partition: whatever is not among them is gone (L3).
@@ -158,10 +163,13 @@ impl Index {
     /// show (A7, O3, O4). Computed on call, in an order that depends on the set alone.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = BTreeSet::new();
+        // Copied out first: a source that has an event must not wait for the texts.
+        let mut entries = Vec::new();
         for state in self.lock().values() {
             findings.extend(state.findings.iter().cloned());
-            findings.extend(state.entries.values().flat_map(|entry| entry.findings()));
+            entries.extend(state.entries.values().cloned());
         }
+        findings.extend(entries.iter().flat_map(|entry| entry.findings()));
         let mut by_address: HashMap<IpAddr, Vec<(Host, Arc<Entry>)>, RandomState> = HashMap::default();
         for item in &self.hosts {
             let claimants = item.value();
@@ -193,6 +201,9 @@ impl Index {
     /// Applies changes host by host: first everything that ends with an answer, then the removals, so
     /// that a name kept alive by another host of the same batch never blinks (L3, D3).
     fn commit(&self, mut changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
         changes.sort_by(|a, b| a.host.cmp(&b.host));
         let now = (self.clock)();
         let mut gone = Vec::new();
@@ -225,7 +236,6 @@ impl Index {
             let answers = claimants.as_deref().and_then(|c| answers(&self.policy, c));
             self.table.set(&host, answers, now);
         }
-        self.version.fetch_add(1, AtomicOrdering::Relaxed);
     }
 
     /// A7, unless the default address or another entry serves the host.
@@ -256,10 +266,14 @@ impl Index {
     }
 }
 
-/// Puts an entry into its partition and notes what that changes. An unchanged entry changes nothing.
-fn replace(entries: &mut HashMap<EntryId, Arc<Entry>, RandomState>, entry: Entry, changes: &mut Vec<Change>) {
+/// Puts an entry into its partition and notes what that changes. False for an entry that is there already.
+fn replace(
+    entries: &mut HashMap<EntryId, Arc<Entry>, RandomState>,
+    entry: Entry,
+    changes: &mut Vec<Change>,
+) -> bool {
     if entries.get(&entry.id).is_some_and(|old| **old == entry) {
-        return;
+        return false;
     }
     let new = Arc::new(entry);
     let old = entries.insert(new.id.clone(), new.clone());
@@ -269,6 +283,7 @@ fn replace(entries: &mut HashMap<EntryId, Arc<Entry>, RandomState>, entry: Entry
         remove: None,
         add: Some(Claimant { entry: new.clone(), claim }),
     }));
+    true
 }
 
 fn removals(entry: &Arc<Entry>) -> impl Iterator<Item = Change> + '_ {
@@ -332,29 +347,33 @@ fn claim_lost(loser: &Claimant, winner: &Claimant) -> Finding {
 }
 
 /// O4: one finding for each entry that uses an address another entry uses for another host.
-fn shared_address(address: IpAddr, uses: Vec<(Host, Arc<Entry>)>) -> Vec<Finding> {
-    // The smallest and second smallest use are enough to name "another one" for everybody.
-    let mut sorted: Vec<&(Host, Arc<Entry>)> = uses.iter().collect();
-    sorted.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.id.cmp(&b.1.id)));
+fn shared_address(address: IpAddr, mut uses: Vec<(Host, Arc<Entry>)>) -> Vec<Finding> {
+    // Most addresses have one user; a host list of one entry may have very many.
+    if uses.windows(2).all(|pair| Arc::ptr_eq(&pair[0].1, &pair[1].1)) {
+        return Vec::new();
+    }
+    uses.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.id.cmp(&b.1.id)));
     let mut reported = HashSet::new();
     let mut findings = Vec::new();
-    for (host, entry) in &sorted {
-        let other = sorted.iter().find(|(h, e)| h != host && !Arc::ptr_eq(e, entry));
-        if let Some((other_host, other_entry)) = other
-            && reported.insert(&entry.id)
-        {
-            findings.push(Finding::new(
-                Code::AddressShared,
-                entry.id.to_string(),
-                "spec.addresses",
-                &address.to_string(),
-                format!(
-                    "{host} and {other_host} of {} have the same address; on TCP ports the mesh cannot tell them apart",
-                    other_entry.id
-                ),
-                "give every host an address of its own",
-            ));
+    for (host, entry) in &uses {
+        if reported.contains(&entry.id) {
+            continue;
         }
+        let Some((other_host, other)) = uses.iter().find(|(h, e)| h != host && !Arc::ptr_eq(e, entry)) else {
+            continue;
+        };
+        reported.insert(&entry.id);
+        findings.push(Finding::new(
+            Code::AddressShared,
+            entry.id.to_string(),
+            if entry.allocated { "status.addresses" } else { "spec.addresses" },
+            &address.to_string(),
+            format!(
+                "{host} and {other_host} of {} have the same address; on TCP ports the mesh cannot tell them apart",
+                other.id
+            ),
+            "give every host an address of its own",
+        ));
     }
     findings
 }

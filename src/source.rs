@@ -17,6 +17,9 @@ use crate::finding::Finding;
 use crate::index::{Index, Partition};
 use crate::lifecycle::Awaited;
 
+/// The API group of ServiceEntry.
+const GROUP: &str = "networking.istio.io";
+
 /// What went wrong with a source; the closed label set of `globaldns_source_errors_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {

@@ -19,6 +19,13 @@ use foldhash::fast::RandomState;
 use crate::wire::name::{self, Name};
 use answer::Answers;
 
+/// The labels of `ns.dns` in front of a zone: its name server (D5).
+pub const NS_LABELS: &[u8] = b"\x02ns\x03dns";
+/// The label in front of a zone in the mailbox of its SOA (D5).
+pub const HOSTMASTER_LABEL: &[u8] = b"\x0ahostmaster";
+/// REFRESH, RETRY and EXPIRE of the SOA, seconds (D5).
+pub const SOA_TIMERS: [u32; 3] = [7200, 1800, 86400];
+
 /// A host of a ServiceEntry: a name, or every name below one (`*.suffix`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host {
@@ -106,6 +113,12 @@ pub enum ZoneError {
         "zone {0:?} is a parent of the cluster domain {1:?} and would capture every name of it; choose another name"
     )]
     AboveCluster(String, String),
+    /// No room for the names of its SOA.
+    #[error("zone {0:?} is too long: hostmaster.<zone> must fit 255 octets; choose a shorter name")]
+    TooLong(String),
+    /// The zone would take the name of another's name server.
+    #[error("zone {0:?} is the name of the name server of zone {1:?}; choose another name")]
+    NameServer(String, String),
     /// A child of the cluster domain.
     #[error(
         "zone {0:?} lies inside the cluster domain {1:?}, which the cluster DNS serves; choose another name"
@@ -126,12 +139,21 @@ impl Zones {
             } else if cluster_domain.covers(&apex) {
                 return Err(ZoneError::BelowCluster(text, cluster_domain.to_string()));
             }
+            if apex.wire().len() + HOSTMASTER_LABEL.len() > name::MAX_WIRE {
+                return Err(ZoneError::TooLong(text));
+            }
             if !apexes.contains(&apex) {
                 apexes.push(apex);
             }
         }
         if apexes.is_empty() {
             return Err(ZoneError::None);
+        }
+        for zone in &apexes {
+            let dns = zone.prepend("dns");
+            if let Some(taken) = apexes.iter().find(|apex| **apex == dns || **apex == dns.prepend("ns")) {
+                return Err(ZoneError::NameServer(taken.to_string(), zone.to_string()));
+            }
         }
         let by_apex: HashMap<Name, usize, RandomState> =
             apexes.iter().cloned().enumerate().map(|(i, apex)| (apex, i)).collect();
@@ -247,6 +269,7 @@ pub struct Table {
 /// A read of the table: what it returns lives as long as it does. Take one per query or batch.
 pub struct Reader<'t> {
     zones: &'t Zones,
+    generation: &'t AtomicU64,
     names: papaya::HashMapRef<'t, Name, Node, RandomState, papaya::LocalGuard<'t>>,
 }
 
@@ -284,7 +307,7 @@ impl Table {
 
     /// Begins a read.
     pub fn read(&self) -> Reader<'_> {
-        Reader { zones: &self.zones, names: self.names.pin() }
+        Reader { zones: &self.zones, generation: &self.generation, names: self.names.pin() }
     }
 
     /// Every source has delivered a complete list: from now on a missing name is NXDOMAIN (D9).
@@ -330,7 +353,15 @@ impl Table {
             }
         }
         zone.serial.fetch_max(now, Ordering::Relaxed);
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        // After this change is visible and before the next one begins: see Reader::find.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Something outside the table that every zone shows has changed (D5, D6).
+    pub fn touch_serials(&self, now: u32) {
+        for zone in self.zones.iter() {
+            zone.serial.fetch_max(now, Ordering::Relaxed);
+        }
     }
 
     /// Every host with its answers, in no order.
@@ -417,7 +448,21 @@ impl Node {
 
 impl Reader<'_> {
     /// Looks up a lower-case wire name whose covering zone has its apex at offset `apex_at`.
+    ///
+    /// The name and the wildcards above it are separate reads. When a host changes hands between them (an exact
+    /// host comes, its wildcard goes), both reads may miss; so without an answer, a change meanwhile means
+    /// looking again (L3).
     pub fn find(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Found<'_> {
+        loop {
+            let before = self.generation.load(Ordering::Acquire);
+            let found = self.find_once(zone, name, apex_at);
+            if matches!(found, Found::Host(_)) || self.generation.load(Ordering::Acquire) == before {
+                return found;
+            }
+        }
+    }
+
+    fn find_once(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Found<'_> {
         let node = self.names.get(name);
         if let Some(node) = node {
             if let Some(answers) = &node.host {

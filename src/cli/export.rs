@@ -1,5 +1,6 @@
 //! `globaldns export`.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -59,8 +60,8 @@ impl Export {
             anyhow::Ok((Exported::new(&index, config.policy.ttl, config.negative_ttl), name_server))
         })?;
         match self.format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&exported)?),
-            Format::Hosts => print!("{}", export::hosts_file(&exported)),
+            Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&exported)?))?,
+            Format::Hosts => print(&export::hosts_file(&exported))?,
             Format::Zone => {
                 if name_server.is_empty() {
                     return Err(ConfigError(
@@ -71,7 +72,7 @@ impl Export {
                 for zone in &exported.zones {
                     let text = export::zone_file(zone, &exported, &name_server);
                     match &self.output_dir {
-                        None => print!("{text}"),
+                        None => print(&text)?,
                         Some(directory) => {
                             let path = directory.join(format!("{}.zone", zone.zone));
                             std::fs::write(&path, text)
@@ -82,5 +83,14 @@ impl Export {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// To standard output. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("writing to standard output"),
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Serve {
         env = "GLOBALDNS_LISTEN",
         value_name = "ADDRESS",
         value_delimiter = ',',
-        default_value = "[::]:53",
+        default_value = ":53",
         help_heading = "Life"
     )]
     listen: Vec<String>,
@@ -46,7 +46,7 @@ pub(super) struct Serve {
         long,
         env = "GLOBALDNS_ADMIN_LISTEN",
         value_name = "ADDRESS",
-        default_value = "[::]:9153",
+        default_value = ":9153",
         help_heading = "Life"
     )]
     admin_listen: String,
@@ -101,12 +101,8 @@ impl Serve {
                 "--listen off cannot stand beside another address; name one or the other".to_owned(),
             ));
         }
-        let mut admin_listen = parse_listen("--admin-listen", &self.admin_listen, 9153)?;
-        let mut listen: Vec<Listen> = listen.into_iter().flatten().collect();
-        // The defaults name no host either.
-        for at in listen.iter_mut().chain(&mut admin_listen) {
-            at.any_host |= [DEFAULT_LISTEN, DEFAULT_ADMIN_LISTEN].contains(&at.address.to_string().as_str());
-        }
+        let admin_listen = parse_listen("--admin-listen", &self.admin_listen, 9153)?;
+        let listen: Vec<Listen> = listen.into_iter().flatten().collect();
         let answers = Settings {
             ttl: table.policy.ttl,
             negative_ttl: table.negative_ttl,
@@ -123,9 +119,6 @@ impl Serve {
         })
     }
 }
-
-const DEFAULT_LISTEN: &str = "[::]:53";
-const DEFAULT_ADMIN_LISTEN: &str = "[::]:9153";
 
 fn parse_listen(flag: &str, text: &str, port: u16) -> Result<Option<Listen>, ConfigError> {
     Listen::parse(text, port)

@@ -157,6 +157,17 @@ impl TableArgs {
                 )));
             }
         }
+        let mut namespaces: Vec<String> = Vec::new();
+        for namespace in self.namespace {
+            if !is_namespace(&namespace) {
+                return Err(ConfigError(format!(
+                    "--namespace {namespace:?} is not a namespace; write a label of lower-case letters, digits and '-', at most 63 octets"
+                )));
+            }
+            if !namespaces.contains(&namespace) {
+                namespaces.push(namespace);
+            }
+        }
         for family in [Family::V4, Family::V6] {
             let of_family: Vec<_> =
                 self.default_address.iter().filter(|a| Family::of(**a) == family).collect();
@@ -183,7 +194,7 @@ impl TableArgs {
                 cluster: from_cluster.then_some(ClusterSource {
                     kubeconfig: self.kubeconfig,
                     context: self.context,
-                    namespaces: self.namespace,
+                    namespaces,
                 }),
             },
             rules: Rules {
@@ -201,6 +212,15 @@ impl TableArgs {
             advertise_service: self.advertise_service,
         })
     }
+}
+
+/// RFC 1123 label, as Kubernetes requires of namespaces.
+fn is_namespace(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len())
+        && text.chars().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 fn name(flag: &str, text: &str) -> Result<Name, ConfigError> {

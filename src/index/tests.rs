@@ -260,6 +260,37 @@ fn one_address_under_two_hosts_of_two_entries_is_a_finding_on_both() {
     );
 }
 
+/// [O4] [A2]
+#[test]
+fn a_shared_allocated_address_is_named_by_its_field() {
+    let i = index();
+    for name in ["x", "y"] {
+        let host = format!("{name}.global");
+        let build = entry(&format!("a/{name}"), 1, &[&host], &[]);
+        i.put(build.set("/status", json!({"addresses": [{"value": "240.240.0.1", "host": host}]})));
+    }
+    let findings = i.findings();
+    assert_eq!(findings.len(), 2);
+    assert!(findings.iter().all(|f| f.field == "status.addresses"), "{findings:?}");
+}
+
+/// What one author writes must not take more than a moment: nothing here grows with the square of its size.
+#[test]
+fn very_large_entries_are_read_and_reported_in_linear_time() {
+    let i = index();
+    let hosts: Vec<String> = (0..50_000).map(|n| format!("h{n}.global")).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    i.put(entry("a/hosts", 1, &hosts, &["240.0.0.1"]));
+    let addresses: Vec<String> = (0..50_000).map(|n| format!("240.1.{}.{}", n / 250, n % 250)).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    i.put(entry("a/addresses", 1, &["many.global"], &addresses));
+    let status: Vec<_> = hosts.iter().map(|host| json!({"value": "240.0.0.2", "host": host})).collect();
+    i.put(entry("b/status", 1, &hosts, &[]).set("/status", json!({"addresses": status})));
+    let findings = i.findings();
+    assert_eq!(findings.iter().filter(|f| f.code == Code::ClaimLost).count(), 50_000);
+    assert!(findings.iter().all(|f| f.code == Code::ClaimLost));
+}
+
 /// [S6]
 #[test]
 fn a_bad_update_keeps_the_valid_parts_and_a_delete_is_always_honoured() {
@@ -341,6 +372,10 @@ fn findings_of_sources_are_kept_apart_and_every_change_moves_the_version() {
     let version = i.version();
     i.put(entry("a/x", 1, &["x.com"], &[]));
     assert!(i.version() > version);
+    let version = i.version();
+    i.put(entry("a/x", 1, &["x.com"], &[]));
+    i.drop_object("a/never-seen");
+    assert_eq!(i.version(), version, "nothing has changed");
     assert_eq!(i.codes(), ["crd-absent serviceentries ", "host-outside-zones a/x x.com"]);
     i.set_source_findings(P1, vec![]);
     assert_eq!(i.codes(), ["host-outside-zones a/x x.com"]);

@@ -1,8 +1,8 @@
 //! The general path: hickory parses, our [`Responder`] decides, hickory writes.
 //!
-//! It answers what the responder's octet writer leaves aside (options we act on such as NSID, records
-//! beyond a lone OPT) and is a [`RequestHandler`], so hickory-server's own listeners can use it as well. A
-//! message hickory cannot decode is broken content in the sense of D11.
+//! It answers what the responder's octet writer leaves aside (records beyond a lone OPT) and is a
+//! [`RequestHandler`], so hickory-server's own listeners can use it as well. A message hickory cannot decode is
+//! broken content in the sense of D11.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder};
 
-use super::responder::{Arrival, Content, Decision, Outcome, Responder, SOA_TIMERS};
+use super::responder::{Arrival, Content, Decision, Outcome, Responder};
 use crate::metrics::{Counted, Counters};
 use crate::wire::query::{Edns, HEADER, Query, Refusal, Unanswerable};
 use crate::wire::reply::{self, QUESTION_POINTER, UDP_PAYLOAD};
 use crate::wire::{Rcode, Transport};
-use crate::zone::Zone;
 use crate::zone::answer::Family;
+use crate::zone::{SOA_TIMERS, Zone};
 
 /// Answers hickory's requests.
 #[derive(Clone)]
@@ -240,7 +240,8 @@ impl Handler {
         let opt = self.responder.opt(query.edns, None).map_or(0, |opt| opt.wire_len());
         let spelled_out = query.name().len() - QUESTION_POINTER.len();
         let taken = HEADER + query.question.len() + spelled_out + opt;
-        let room = usize::from(reply::limit(arrival.transport, query.edns)) - taken;
+        // A long name spelled out twice may leave no room at all.
+        let room = usize::from(reply::limit(arrival.transport, query.edns)).saturating_sub(taken);
         let fit = room / family.record_size();
         records.truncated = fit < records.answers.len();
         records.answers.truncate(fit);

@@ -2,7 +2,7 @@
 //!
 //! [`Responder::decide`] turns a query into a [`Decision`] that names what the reply holds; [`Responder::respond`]
 //! writes it as octets. The general path ([`super::hickory`]) takes the same decision and lets hickory
-//! write it, so the two cannot differ in meaning; `tests/it/parity.rs` holds them to it.
+//! write it, so the two cannot differ in meaning; the property tests of that module hold them to it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::wire::query::{self, Edns, Query, Refusal, Unanswerable};
 use crate::wire::reply::{self, OptReply, QUESTION_POINTER, Reply, Section};
 use crate::wire::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
 use crate::zone::answer::{Answers, Family};
-use crate::zone::{Found, Reader, Table, Zone};
+use crate::zone::{Found, HOSTMASTER_LABEL, NS_LABELS, Reader, SOA_TIMERS, Table, Zone};
 
 /// The settings of chapter D.
 #[derive(Clone, Debug)]
@@ -122,12 +122,6 @@ pub struct Responder {
     advertised: ArcSwap<Vec<IpAddr>>,
 }
 
-/// The labels of `ns.dns` in front of a zone (D5).
-const NS_LABELS: &[u8] = b"\x02ns\x03dns";
-const HOSTMASTER_LABEL: &[u8] = b"\x0ahostmaster";
-/// REFRESH, RETRY and EXPIRE of the SOA, seconds (D5).
-pub const SOA_TIMERS: [u32; 3] = [7200, 1800, 86400];
-
 impl Responder {
     /// A responder; `advertised` are the configured name server addresses, if any.
     pub fn new(table: Arc<Table>, settings: Settings, advertised: Vec<IpAddr>) -> Responder {
@@ -144,9 +138,12 @@ impl Responder {
         &self.table
     }
 
-    /// Replaces the name server addresses (D5).
-    pub fn advertise(&self, addresses: Vec<IpAddr>) {
-        self.advertised.store(Arc::new(addresses));
+    /// Replaces the name server addresses (D5); a change moves every zone's serial to `now` (D6).
+    pub fn advertise(&self, addresses: Vec<IpAddr>, now: u32) {
+        let before = self.advertised.swap(Arc::new(addresses));
+        if *before != **self.advertised.load() {
+            self.table.touch_serials(now);
+        }
     }
 
     /// Answers one message into `out`, which must hold the largest reply of the transport.

@@ -71,6 +71,7 @@ impl Server {
 
     /// Accepts on one socket until the drain begins.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -78,12 +79,15 @@ impl Server {
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    failing = false;
                     let Some(seat) = self.connections.seat() else { continue };
                     let server = self.clone();
                     self.tasks.spawn(async move { server.converse(stream, peer, &seat).await });
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "accepting a connection failed");
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "connections cannot be accepted; is the limit of open files (ulimit -n) reached?");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 
-use super::cluster::{Access, AccessError, Backoff};
+use super::cluster::{Access, AccessError, Backoff, describe_watch, must_restart};
 use crate::finding::{Code, Finding};
 use crate::index::{Index, Partition};
 
@@ -63,12 +63,19 @@ impl Advertise {
 
     /// Runs for ever.
     pub async fn run(self, publish: impl Fn(Vec<IpAddr>)) {
+        let mut backoff = Backoff::default();
+        loop {
+            self.watch(&publish, &mut backoff).await;
+        }
+    }
+
+    /// Watches until a new watcher is needed.
+    async fn watch(&self, publish: &impl Fn(Vec<IpAddr>), backoff: &mut Backoff) {
         let config =
             watcher::Config::default().fields(&format!("metadata.name={}", self.service.name)).timeout(40);
         let mut events = pin!(watcher::watcher(self.api.clone(), config));
-        let mut backoff = Backoff::default();
         let mut listed = None;
-        let mut troubled = false;
+        let mut troubled = None;
         while let Some(event) = events.next().await {
             let addresses = match event {
                 // The beginning of every try, not a success.
@@ -84,41 +91,44 @@ impl Advertise {
                 Ok(Event::Apply(service)) => cluster_ips(&service),
                 Ok(Event::Delete(_)) => Vec::new(),
                 Err(error) => {
-                    if !std::mem::replace(&mut troubled, true) {
-                        tracing::warn!(
-                            service = %self.service,
-                            %error,
-                            "cannot watch the advertised Service; it takes the verbs get, list and watch on services in \
-                             its namespace; retrying, its last addresses stay"
-                        );
+                    let (trouble, what) = describe_watch(&error, "services");
+                    if troubled.replace(trouble) != Some(trouble) {
+                        self.report(&format!("its ClusterIPs cannot be watched: {what}"));
+                        tracing::warn!(service = %self.service, "{what}; retrying, its last addresses stay");
                     }
                     backoff.wait().await;
+                    if must_restart(&error, trouble) {
+                        return;
+                    }
                     continue;
                 }
             };
-            self.found(addresses, &publish);
-            troubled = false;
-            backoff = Backoff::default();
+            self.found(addresses, publish);
+            troubled = None;
+            *backoff = Backoff::default();
         }
     }
 
     fn found(&self, addresses: Vec<IpAddr>, publish: &impl Fn(Vec<IpAddr>)) {
-        let findings = if addresses.is_empty() {
-            tracing::warn!(service = %self.service, "the advertised Service has no ClusterIP; name server records give the address a query arrived at");
-            vec![Finding::new(
-                Code::AdvertiseService,
-                self.service.to_string(),
-                "spec.clusterIPs",
-                "",
-                "the Service does not exist or has no ClusterIP, so name server records give the address a query arrived at",
-                "create the Service (not headless), correct --advertise-service, or use --advertise-address",
-            )]
+        if addresses.is_empty() {
+            self.report("it does not exist or has no ClusterIP");
         } else {
             tracing::info!(service = %self.service, ?addresses, "advertised addresses");
-            Vec::new()
-        };
-        self.index.set_source_findings(self.partition, findings);
+            self.index.set_source_findings(self.partition, Vec::new());
+        }
         publish(addresses);
+    }
+
+    fn report(&self, why: &str) {
+        let finding = Finding::new(
+            Code::AdvertiseService,
+            self.service.to_string(),
+            "spec.clusterIPs",
+            "",
+            format!("{why}; until addresses are known, name server records give the one a query arrived at"),
+            "create the Service (not headless), correct --advertise-service, or use --advertise-address",
+        );
+        self.index.set_source_findings(self.partition, vec![finding]);
     }
 }
 

@@ -10,7 +10,7 @@ mod object;
 
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
 use futures::StreamExt;
@@ -21,12 +21,10 @@ use kube::runtime::watcher::{self, Event};
 pub use client::{Access, AccessError};
 
 use self::object::Object;
-use super::{Feed, Trouble};
+use super::{Feed, GROUP, Trouble};
 use crate::entry::{Entry, EntryId, Origin};
 use crate::finding::{Code, Finding};
 
-/// The API group of ServiceEntry.
-pub const GROUP: &str = "networking.istio.io";
 const KIND: &str = "ServiceEntry";
 const PLURAL: &str = "serviceentries";
 /// Most preferred first (S1).
@@ -41,6 +39,8 @@ const REDISCOVER: Duration = Duration::from_secs(30);
 const REDISCOVER_ABSENT: Duration = Duration::from_secs(2);
 /// Longest wait between attempts, before jitter.
 const MAX_DELAY: Duration = Duration::from_secs(3);
+/// A failure this long after the last one is a first one.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 /// Longest wait for one discovery call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -90,6 +90,7 @@ impl Cluster {
     /// afterwards what is left stays (L2).
     fn absent(&self) {
         let status = self.feed.status();
+        status.touch();
         if !status.is_complete() {
             self.feed.reset(Vec::new());
         }
@@ -132,25 +133,16 @@ impl Cluster {
                     self.feed.reset(std::mem::take(&mut listing));
                     *backoff = Backoff::default();
                 }
-                Some(Ok(Event::Apply(object))) => {
-                    self.feed.apply(self.read(&object));
-                    *backoff = Backoff::default();
-                }
+                Some(Ok(Event::Apply(object))) => self.feed.apply(self.read(&object)),
                 Some(Ok(Event::Delete(object))) => {
                     self.feed.delete(&EntryId::of(&object.json, Origin::Object))
                 }
                 Some(Err(error)) => {
                     let (trouble, what) = describe(&error);
                     self.feed.status().failed(trouble, &what);
-                    let start_over = match trouble {
-                        // The version may have gone with its CRD.
-                        Trouble::NotFound => true,
-                        // The watcher lists again after a 410 event, but not if the watch's start says so.
-                        Trouble::Gone => matches!(error, watcher::Error::WatchStartFailed(_)),
-                        _ => false,
-                    };
                     backoff.wait().await;
-                    if start_over {
+                    // After a 404 the version may have gone with its CRD.
+                    if trouble == Trouble::NotFound || must_restart(&error, trouble) {
                         return;
                     }
                 }
@@ -169,15 +161,13 @@ impl Cluster {
 pub async fn list_once(access: &Access, namespace: Option<String>, feed: Feed) -> anyhow::Result<()> {
     let name = feed.status().name().to_owned();
     let cluster = Cluster::new(access, namespace, feed)?;
-    let version = discover(&cluster.client)
-        .await
-        .map_err(|(_, what)| {
-            let server = &cluster.server;
-            anyhow::anyhow!(
-                "{name}: discovering {PLURAL}.{GROUP} at {server} failed: {what}; check that the API server is up, or \
-                 choose another cluster with --kubeconfig and --context"
-            )
-        })?;
+    let version = discover(&cluster.client).await.map_err(|(_, what)| {
+        let server = &cluster.server;
+        anyhow::anyhow!(
+            "{name}: discovering {PLURAL}.{GROUP} at {server} failed: {what}, or choose \
+                 another cluster with --kubeconfig and --context"
+        )
+    })?;
     let Some(version) = version else {
         anyhow::bail!(
             "{name}: the cluster does not serve {PLURAL}.{GROUP}; install Istio's CRDs, or name another cluster"
@@ -210,7 +200,16 @@ async fn discover(client: &Client) -> Result<Option<&'static str>, (Trouble, Str
             Ok(list) if list.resources.iter().any(|r| r.name == PLURAL) => return Ok(Some(version)),
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err((trouble(&error), cause(&error))),
+            Err(error) => {
+                // Discovery is open to every authenticated user by default (ClusterRole system:discovery).
+                let (trouble, cause) = (trouble(&error), cause(&error));
+                let remedy = match trouble {
+                    Trouble::Unauthorized => "check the ServiceAccount token or the kubeconfig's user",
+                    Trouble::Forbidden => "grant the ClusterRole system:discovery",
+                    _ => "check that the API server is up and can be reached from here",
+                };
+                return Err((trouble, format!("{cause}; {remedy}")));
+            }
         }
     }
     Ok(None)
@@ -235,37 +234,50 @@ async fn version_changed(client: &Client, current: &'static str) {
     }
 }
 
+/// What went wrong with a list or a watch of ServiceEntries.
 fn describe(error: &watcher::Error) -> (Trouble, String) {
-    let (verb, source) = match error {
-        watcher::Error::InitialListFailed(source) => ("list", source),
-        watcher::Error::WatchStartFailed(source) => ("watch", source),
+    describe_watch(error, &format!("{PLURAL}.{GROUP}"))
+}
+
+/// What went wrong with a list or a watch of `resource`, and what to do.
+pub(super) fn describe_watch(error: &watcher::Error, resource: &str) -> (Trouble, String) {
+    match error {
+        watcher::Error::InitialListFailed(source) => describe_call("list", resource, source),
+        watcher::Error::WatchStartFailed(source) => describe_call("watch", resource, source),
         watcher::Error::WatchFailed(source) => {
-            return (trouble(source), format!("the watch of {PLURAL}.{GROUP} broke: {}", cause(source)));
+            (trouble(source), format!("the watch of {resource} broke: {}", cause(source)))
         }
         watcher::Error::WatchError(status) => {
-            let what = format!("the API server ended the watch of {PLURAL}.{GROUP}: {}", status.message);
-            return (trouble_of_status(status.code), what);
+            let what = format!("the API server ended the watch of {resource}: {}", status.message);
+            (trouble_of_status(status.code), what)
         }
         watcher::Error::NoResourceVersion => {
-            let what = format!("the API server's list of {PLURAL}.{GROUP} has no resourceVersion");
-            return (Trouble::Decode, what);
+            (Trouble::Decode, format!("the API server's list of {resource} has no resourceVersion"))
         }
-    };
-    let trouble = trouble(source);
-    let source = cause(source);
+    }
+}
+
+fn describe_call(verb: &str, resource: &str, error: &kube::Error) -> (Trouble, String) {
+    let trouble = trouble(error);
+    let cause = cause(error);
     let what = match trouble {
         Trouble::Forbidden => format!(
-            "missing right: verb \"{verb}\" on resource {PLURAL}.{GROUP} ({source}); grant get, list and watch \
-             on it with a ClusterRole and a ClusterRoleBinding (with --namespace, a Role and a RoleBinding in \
-             that namespace)"
+            "missing right: verb \"{verb}\" on resource {resource} ({cause}); grant get, list and watch on it with a \
+             ClusterRole and a ClusterRoleBinding (with --namespace, a Role and a RoleBinding in that namespace)"
         ),
         Trouble::Unauthorized => format!(
-            "the API server does not accept our credentials for verb \"{verb}\" on {PLURAL}.{GROUP} ({source}); \
-             check the ServiceAccount token or the kubeconfig's user"
+            "the API server does not accept our credentials for verb \"{verb}\" on {resource} ({cause}); check the \
+             ServiceAccount token or the kubeconfig's user"
         ),
-        _ => format!("verb \"{verb}\" on {PLURAL}.{GROUP} failed: {source}"),
+        _ => format!("verb \"{verb}\" on {resource} failed: {cause}"),
     };
     (trouble, what)
+}
+
+/// The watcher lists again after a 410 event, but not if the start of a watch is answered 410: then a new one
+/// is needed.
+pub(super) fn must_restart(error: &watcher::Error, trouble: Trouble) -> bool {
+    trouble == Trouble::Gone && matches!(error, watcher::Error::WatchStartFailed(_))
 }
 
 /// What the API server said, or the whole chain of what kept us from hearing it.
@@ -309,7 +321,12 @@ fn trouble_of_status(code: u16) -> Trouble {
 
 /// Waits between attempts: 0.2 s doubling to 3 s, and up to as much again as jitter, for ever (L2). Short,
 /// because after an outage the wait is what keeps DNS behind.
-pub(super) struct Backoff(backon::ExponentialBackoff);
+///
+/// After a minute without a wait it begins again: a quiet watch shows no event by which to know that it works.
+pub(super) struct Backoff {
+    pauses: backon::ExponentialBackoff,
+    last: Instant,
+}
 
 impl Default for Backoff {
     fn default() -> Self {
@@ -318,13 +335,17 @@ impl Default for Backoff {
             .with_max_delay(MAX_DELAY)
             .with_jitter()
             .without_max_times();
-        Backoff(backoff.build())
+        Backoff { pauses: backoff.build(), last: Instant::now() }
     }
 }
 
 impl Backoff {
     pub(super) async fn wait(&mut self) {
-        tokio::time::sleep(self.0.next().unwrap_or(MAX_DELAY)).await;
+        if self.last.elapsed() > FORGIVEN_AFTER {
+            *self = Backoff::default();
+        }
+        tokio::time::sleep(self.pauses.next().unwrap_or(MAX_DELAY)).await;
+        self.last = Instant::now();
     }
 }
 

@@ -321,7 +321,7 @@ fn take_entry(
     let group = document.get("apiVersion").and_then(Value::as_str).and_then(|v| v.split_once('/'));
     // An item of a typed list has no kind of its own.
     let is_service_entry = match document.get("kind").and_then(Value::as_str) {
-        Some(kind) => kind == "ServiceEntry" && group.is_none_or(|(g, _)| g == super::cluster::GROUP),
+        Some(kind) => kind == "ServiceEntry" && group.is_none_or(|(g, _)| g == super::GROUP),
         None => position.1 > 0 && document.get("spec").is_some_and(|spec| spec.get("hosts").is_some()),
     };
     if is_service_entry {

@@ -71,7 +71,7 @@ pub struct Query<'m> {
     pub qclass: u16,
     /// EDNS, if the query has it.
     pub edns: Option<Edns>,
-    /// Nothing in the message but the question and at most one OPT without options we act on.
+    /// Nothing in the message but the question and at most one OPT.
     pub plain: bool,
     lower: [u8; MAX_WIRE],
     name_len: u8,
@@ -138,7 +138,7 @@ pub fn parse(message: &[u8]) -> Result<Query<'_>, Unanswerable<'_>> {
     if trailing {
         return refuse(Rcode::FormErr, question, one_valid(edns, opts));
     }
-    let plain = authorities == 0 && additionals == opts && edns.is_none_or(|e| !e.nsid);
+    let plain = authorities == 0 && additionals == opts;
     Ok(Query { head, question, qtype, qclass, edns, plain, lower, name_len })
 }
 

@@ -295,6 +295,49 @@ fn for_each_shows_wildcards_as_such() {
     assert_eq!(all, ["*.b.global", "b.global"]);
 }
 
+/// [L3] An exact host that takes over from its wildcard, and back, is never missing.
+#[test]
+fn a_name_never_blinks_between_an_exact_host_and_a_wildcard() {
+    let t = std::sync::Arc::new(table(&["global"], &["*.x.global"]));
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (t, stop) = (t.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let mut reads = 0u64;
+            while !stop.load(Ordering::Relaxed) || reads == 0 {
+                assert_ne!(find(&t, "a.x.global"), "missing", "after {reads} reads");
+                reads += 1;
+            }
+        })
+    };
+    for _ in 0..100_000 {
+        t.set(&host("a.x.global"), answers(2), 1001);
+        t.set(&host("*.x.global"), None, 1001);
+        t.set(&host("*.x.global"), answers(1), 1001);
+        t.set(&host("a.x.global"), None, 1001);
+    }
+    stop.store(true, Ordering::Relaxed);
+    reader.join().expect("the reader saw no gap");
+}
+
+/// [D5] [Z2]
+#[test]
+fn zones_whose_own_names_would_not_work_are_refused() {
+    let build = |names: &[&str]| {
+        Zones::new(names.iter().map(|n| name(n)).collect(), name("cluster.local"), 0).map(|z| z.count())
+    };
+    let label = "a".repeat(63);
+    let long = |last: usize| format!("{label}.{label}.{label}.{}", "b".repeat(last));
+    assert_eq!(build(&[&long(50)]), Ok(1), "hostmaster.<zone> has 255 octets");
+    assert_eq!(build(&[&long(51)]), Err(ZoneError::TooLong(long(51))));
+    for child in ["dns.global", "ns.dns.global"] {
+        let expected = Err(ZoneError::NameServer(child.to_owned(), "global".to_owned()));
+        assert_eq!(build(&["global", child]), expected);
+        assert_eq!(build(&[child, "global"]), expected);
+    }
+    assert_eq!(build(&["global", "ns.global", "x.dns.global"]), Ok(3));
+}
+
 /// [D9]
 #[test]
 fn a_table_is_complete_only_when_told() {

@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Expired,
     /// Lists are not answered until the fault changes.
     StalledList,
+    /// Lists are answered 200 with something that is no list.
+    Junk,
     /// Everything after the first page of a list is not answered until the fault changes.
     StalledSecondPage,
 }
@@ -244,6 +246,9 @@ async fn list(shared: Shared, namespace: Option<String>, query: &BTreeMap<String
             continue;
         }
         break;
+    }
+    if shared.lock().fault == Fault::Junk {
+        return "<html>a proxy's greeting</html>".into_response();
     }
     let mut world = shared.lock();
     if world.fault == Fault::Expired {

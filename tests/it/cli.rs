@@ -190,6 +190,24 @@ fn bad_usage_says_which_flag_which_value_why_and_what_to_do() {
         (&["--namespace", "foo"], no_cluster("--namespace")),
         (&["--advertise-service", "a/b"], no_cluster("--advertise-service")),
         (
+            &["--kubernetes", "--namespace", "Foo Bar"],
+            "globaldns: --namespace \"Foo Bar\" is not a namespace; write a label of lower-case letters, digits and \
+             '-', at most 63 octets"
+                .to_owned(),
+        ),
+        (
+            &["--log-level", "inof"],
+            "globaldns: --log-level \"inof\" is not a level; use off, error, warn, info, debug, trace, or a filter of \
+             target=level"
+                .to_owned(),
+        ),
+        (
+            &["--zone", "global", "--zone", "ns.dns.global"],
+            "globaldns: --zone: zone \"ns.dns.global\" is the name of the name server of zone \"global\"; choose \
+             another name"
+                .to_owned(),
+        ),
+        (
             &["--default-address", "240.0.0.8", "--default-address", "240.0.0.9"],
             "globaldns: --default-address 240.0.0.9: there is already one of this family; give at most one IPv4 and \
              one IPv6 address"
@@ -352,6 +370,23 @@ fn the_flag_wins_over_its_variable_and_the_variable_over_the_default() {
     });
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("invalid value '3601' for '--ttl <SECONDS>'"), "{}", ended.stderr);
+}
+
+/// [X1]
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    for format in ["json", "hosts", "zone"] {
+        let args = ["export", "--file", "examples", "--format", format, "--advertise-address", "192.0.2.53"];
+        let mut child = globaldns(&args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        // Closed before anything is written.
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().expect("it ends");
+        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(0), 0), "{format}");
+    }
 }
 
 /// [X0]

@@ -78,6 +78,11 @@ fn an_absent_crd_is_an_empty_list_with_a_finding_and_is_noticed_when_it_comes() 
     let program = serve(&api, &[]);
     assert_eq!(answer(&program, "a.global"), "NXDOMAIN");
     program.findings(&[("crd-absent", 1)]);
+    // Discovery is contact, too: an absent CRD on a healthy API server is no alarm.
+    let age = "globaldns_source_contact_age_seconds{source=\"kubernetes\"}";
+    let discoveries = api.requests().len();
+    wait_until("two more rounds of discovery", || (api.requests().len() >= discoveries + 6).then_some(()));
+    assert!(metric(&program, age) < Some(2.5), "{:?}", metric(&program, age));
     api.apply("foo/a", spec("a.global", "240.0.0.1"));
     api.set_versions(&["v1beta1"]);
     wait_answer(&program, "a.global", "NOERROR 240.0.0.1");
@@ -175,6 +180,24 @@ fn failures_change_no_answer_and_are_told_once() {
     }
 }
 
+/// [L2]
+#[test]
+fn an_unreadable_list_is_told_once_and_is_no_contact() {
+    let api = ApiServer::start(&["v1"]);
+    api.set_fault(Fault::Junk);
+    let program = spawn(&api, &[]);
+    wait_metric(&program, "globaldns_source_errors_total{source=\"kubernetes\",reason=\"decode\"}", |n| {
+        n >= 4.0
+    });
+    let told = program.stderr().lines().filter(|l| l.contains("\"source\":\"kubernetes\"")).count();
+    // "watching ServiceEntries" and one complaint.
+    assert_eq!(told, 2, "{}", program.stderr());
+    let age = metric(&program, "globaldns_source_contact_age_seconds{source=\"kubernetes\"}");
+    assert!(age > Some(1.0), "{age:?}: nothing was read since the start");
+    api.set_fault(Fault::None);
+    wait_metric(&program, "globaldns_source_up{source=\"kubernetes\"}", |n| n == 1.0);
+}
+
 /// [L2] [S1]
 #[test]
 fn a_missing_right_is_named_with_its_remedy() {
@@ -255,7 +278,7 @@ fn namespaces_are_watched_one_by_one() {
     for namespace in ["one", "two", "three"] {
         api.apply(&format!("{namespace}/e"), spec(&format!("{namespace}.global"), "240.0.0.1"));
     }
-    let program = serve(&api, &["--namespace", "one", "--namespace", "two"]);
+    let program = serve(&api, &["--namespace", "one", "--namespace", "two", "--namespace", "one"]);
     assert_eq!(answer(&program, "one.global"), "NOERROR 240.0.0.1");
     assert_eq!(answer(&program, "two.global"), "NOERROR 240.0.0.1");
     assert_eq!(answer(&program, "three.global"), "NXDOMAIN");
@@ -312,6 +335,7 @@ fn an_advertised_service_that_cannot_be_watched_is_told_once_and_guessed_meanwhi
     let tries = || api.requests().iter().filter(|r| r.contains("/services?")).count();
     wait_until("several tries", || (tries() >= 4).then_some(()));
     assert_eq!(answer(&program, "ns.dns.global"), "NOERROR 127.0.0.1");
-    let told = program.stderr().lines().filter(|l| l.contains("cannot watch the advertised Service")).count();
+    let told = program.stderr().lines().filter(|l| l.contains("its last addresses stay")).count();
     assert_eq!(told, 1, "{}", program.stderr());
+    program.findings(&[("advertise-service", 1)]);
 }

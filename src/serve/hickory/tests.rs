@@ -163,6 +163,38 @@ fn declined_messages_are_answered_by_the_general_path() {
     assert_eq!(render(&reply), ["REFUSED qr rd"]);
 }
 
+/// [D13] Next to a name of 255 octets that hickory spells out twice, no record fits 512; nor may it panic.
+#[test]
+fn the_longest_name_on_the_general_path_leaves_room_for_nothing() {
+    let f = fixture(&[("*.global".to_owned(), vec![IpAddr::from([240, 0, 0, 1])])]);
+    let label = "a".repeat(63);
+    let (mut message, _) =
+        query(&format!("{label}.{label}.{label}.{}.global A +nsid +udp=512", "b".repeat(54)));
+    message[11] += 1;
+    message.extend_from_slice(b"\x01x\x00\x00\x10\x00\x01\x00\x00\x00\x00\x00\x02\x01a");
+    assert_eq!(f.fast(&message, Transport::Udp), Err(Outcome::Declined));
+    let reply = f.ask(&message, Transport::Udp).expect("a reply");
+    assert!(reply.len() <= 512);
+    assert_eq!(render(&reply), ["NOERROR qr aa tc rd", "OPT 1232 nsid=pod-1"]);
+}
+
+/// [D12] An option we do not know is ignored whatever it holds, beside one we do know as well.
+#[test]
+fn broken_contents_of_unknown_options_do_not_matter() {
+    let f = fixture(&[("a.global".to_owned(), vec![IpAddr::from([240, 0, 0, 1])])]);
+    for options in
+        [&b"\x00\x08\x00\x02\xff\xff"[..], b"\x00\x08\x00\x00", b"\x00\x03\x00\x00\x00\x08\x00\x01\xff"]
+    {
+        let (mut message, _) = query("a.global A");
+        message[11] = 1;
+        message.extend_from_slice(b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00");
+        message.push(options.len() as u8);
+        message.extend_from_slice(options);
+        let reply = render(&f.ask(&message, Transport::Udp).expect("a reply"));
+        assert_eq!(reply[..2], ["NOERROR qr aa rd", "= a.global. 30 A 240.0.0.1"], "{options:?}");
+    }
+}
+
 #[derive(Clone, Default)]
 struct Captured(Arc<std::sync::Mutex<Vec<u8>>>);
 

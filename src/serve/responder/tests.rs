@@ -124,15 +124,15 @@ fn the_apex_has_soa_ns_and_glue() {
 #[test]
 fn without_configuration_the_name_server_is_where_the_query_arrived() {
     let f = fixture();
-    f.responder.advertise(Vec::new());
+    f.responder.advertise(Vec::new(), SERIAL);
     assert_eq!(f.dig("ns.dns.global A"), ["NOERROR qr aa rd", "= ns.dns.global. 30 A 192.0.2.53"]);
     assert_eq!(f.dig("ns.dns.global AAAA"), ["NOERROR qr aa rd", SOA]);
     assert_eq!(f.dig("ns.dns.global ANY"), ["NOERROR qr aa rd", "= ns.dns.global. 30 A 192.0.2.53"]);
-    f.responder.advertise(vec!["2001:db8::53".parse().expect("valid")]);
+    f.responder.advertise(vec!["2001:db8::53".parse().expect("valid")], SERIAL);
     assert_eq!(f.dig("ns.dns.global ANY"), ["NOERROR qr aa rd", "= ns.dns.global. 30 AAAA 2001:db8::53"]);
     assert_eq!(f.dig("ns.dns.global A"), ["NOERROR qr aa rd", SOA]);
     // Where not even that is known, there is no address to give.
-    f.responder.advertise(Vec::new());
+    f.responder.advertise(Vec::new(), SERIAL);
     let (message, _) = query("ns.dns.global ANY");
     let peer = Fixture::arrival(Transport::Udp).peer;
     let nowhere = Arrival::new(Transport::Udp, peer, "::".parse().expect("valid"));
@@ -141,6 +141,20 @@ fn without_configuration_the_name_server_is_where_the_query_arrived() {
         panic!("a reply");
     };
     assert_eq!(render(&out[..n]), ["NOERROR qr aa rd", SOA]);
+}
+
+/// [D6] [D5]
+#[test]
+fn another_name_server_address_moves_the_serial() {
+    let f = fixture();
+    let serials = |f: &Fixture| f.responder.table().zones().iter().map(Zone::serial).collect::<Vec<_>>();
+    f.responder.advertise(
+        vec!["10.96.0.9".parse().expect("valid"), "2001:db8::53".parse().expect("valid")],
+        SERIAL + 5,
+    );
+    assert_eq!(serials(&f), [SERIAL; 3], "the same as before");
+    f.responder.advertise(vec!["10.96.0.10".parse().expect("valid")], SERIAL + 9);
+    assert_eq!(serials(&f), [SERIAL + 9; 3]);
 }
 
 /// [D7]

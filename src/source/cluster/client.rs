@@ -91,7 +91,7 @@ impl Access {
         self.config.cluster_url.to_string().trim_end_matches('/').to_owned()
     }
 
-    /// A client whose successful answers about `plural` count as contact with the source.
+    /// A client whose watches of `plural`, when they begin, count as contact with the source.
     pub(in crate::source) fn client(
         &self,
         plural: &'static str,
@@ -109,7 +109,7 @@ impl Access {
     }
 }
 
-/// Tells a source of each successful answer about its resource. The watcher shows neither that a quiet watch
+/// Tells a source of each watch that begins. The watcher shows neither that a quiet watch
 /// was restarted (every 40 s, so a healthy source is never older than that) nor that one works again.
 struct Contact<S> {
     inner: S,
@@ -133,7 +133,9 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let counts = request.uri().path().ends_with(self.plural);
+        // Only of a watch: a list counts when it was read to its end.
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let counts = is_watch && request.uri().path().ends_with(self.plural);
         let status = self.status.clone();
         let response = self.inner.call(request);
         Box::pin(async move {
