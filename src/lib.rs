@@ -13,7 +13,7 @@
 //! lifecycle, telemetry, finding: leaves that anyone above `zone` may use
 //! ```
 //!
-//! One **ServiceEntry event**: `source` reads the object's JSON into an [`entry::Entry`] (what it contributes,
+//! One **ServiceEntry event**: `source` has the object's JSON read into an [`entry::Entry`] (what it contributes,
 //! and its [`finding`]s); [`index`] recomputes the hosts it touches from all their live claims; [`zone`]
 //! encodes each changed host's answers once and replaces its node.
 //!

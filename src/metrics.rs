@@ -3,11 +3,13 @@
 //! The query path adds to plain atomics of its own worker ([`Counters`]); a scrape sums the workers and
 //! reads the table, the index and the sources. No label is ever chosen by a client.
 
+mod family;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use crate::finding::Code;
@@ -17,6 +19,7 @@ use crate::source::Status;
 use crate::wire::{Rcode, Transport, rtype};
 use crate::zone::Zone;
 use crate::zone::answer::Family;
+use family::FamilyBuilder;
 
 /// The label of a query no zone of ours covers, or that was not understood so far.
 const NO_ZONE: &str = "-";
@@ -260,6 +263,7 @@ impl Metrics {
                 .collect();
             durations.add_histogram(
                 &labels,
+                &DURATION_BOUNDS,
                 &buckets,
                 sum(&|w| w.duration_nanos[t].load(Ordering::Relaxed)) / 1e9,
             );
@@ -364,91 +368,5 @@ impl Metrics {
             relists.done(),
             errors.done(),
         ]);
-    }
-}
-
-/// A metric family being filled.
-struct FamilyBuilder {
-    family: MetricFamily,
-    kind: MetricType,
-}
-
-impl FamilyBuilder {
-    fn new(name: &str, help: &str, kind: MetricType) -> FamilyBuilder {
-        let mut family = MetricFamily::default();
-        family.set_name(name.to_owned());
-        family.set_help(help.to_owned());
-        family.set_field_type(kind);
-        FamilyBuilder { family, kind }
-    }
-
-    fn counter(name: &str, help: &str) -> FamilyBuilder {
-        FamilyBuilder::new(name, help, MetricType::COUNTER)
-    }
-
-    fn gauge(name: &str, help: &str) -> FamilyBuilder {
-        FamilyBuilder::new(name, help, MetricType::GAUGE)
-    }
-
-    fn histogram(name: &str, help: &str) -> FamilyBuilder {
-        FamilyBuilder::new(name, help, MetricType::HISTOGRAM)
-    }
-
-    fn with(mut self, labels: &[(&str, &str)], value: f64) -> FamilyBuilder {
-        self.add(labels, value);
-        self
-    }
-
-    fn add(&mut self, labels: &[(&str, &str)], value: f64) {
-        let metric = self.metric(labels);
-        if self.kind == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            self.push(metric, |m| m.set_counter(counter));
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            self.push(metric, |m| m.set_gauge(gauge));
-        }
-    }
-
-    /// `buckets` are counts per bucket, not cumulative; the last one has no upper bound.
-    fn add_histogram(&mut self, labels: &[(&str, &str)], buckets: &[u64], sum: f64) {
-        let mut histogram = Histogram::default();
-        let mut seen = 0;
-        let mut cumulative = Vec::new();
-        for (bound, count) in DURATION_BOUNDS.iter().zip(buckets) {
-            seen += count;
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(*bound);
-            bucket.set_cumulative_count(seen);
-            cumulative.push(bucket);
-        }
-        histogram.set_bucket(cumulative);
-        histogram.set_sample_count(buckets.iter().sum());
-        histogram.set_sample_sum(sum);
-        let metric = self.metric(labels);
-        self.push(metric, |m| m.set_histogram(histogram));
-    }
-
-    fn metric(&self, labels: &[(&str, &str)]) -> Metric {
-        let pairs = labels.iter().map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        });
-        let mut metric = Metric::default();
-        metric.set_label(pairs.collect());
-        metric
-    }
-
-    fn push(&mut self, mut metric: Metric, set: impl FnOnce(&mut Metric)) {
-        set(&mut metric);
-        self.family.mut_metric().push(metric);
-    }
-
-    fn done(self) -> MetricFamily {
-        self.family
     }
 }

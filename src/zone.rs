@@ -9,22 +9,16 @@
 //! the first one met on the way up (H4).
 
 pub mod answer;
+mod zones;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 
 use crate::wire::name::{self, Name};
 use answer::Answers;
-
-/// The labels of `ns.dns` in front of a zone: its name server (D5).
-pub const NS_LABELS: &[u8] = b"\x02ns\x03dns";
-/// The label in front of a zone in the mailbox of its SOA (D5).
-pub const HOSTMASTER_LABEL: &[u8] = b"\x0ahostmaster";
-/// REFRESH, RETRY and EXPIRE of the SOA, seconds (D5).
-pub const SOA_TIMERS: [u32; 3] = [7200, 1800, 86400];
+pub use zones::{HOSTMASTER_LABEL, NS_LABELS, SOA_TIMERS, Zone, ZoneError, Zones};
 
 /// A host of a ServiceEntry: a name, or every name below one (`*.suffix`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,175 +35,6 @@ impl std::fmt::Display for Host {
             f.write_str("*.")?;
         }
         self.name.fmt(f)
-    }
-}
-
-/// One zone we are authoritative for.
-#[derive(Debug)]
-pub struct Zone {
-    apex: Name,
-    /// Position in [`Zones::iter`], for dense counters.
-    index: usize,
-    parent: Option<usize>,
-    serial: AtomicU32,
-    hosts: AtomicUsize,
-    wildcards: AtomicUsize,
-}
-
-impl Zone {
-    /// The zone's name.
-    pub fn apex(&self) -> &Name {
-        &self.apex
-    }
-
-    /// Position among the zones, `0..`.
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// SOA serial (D6).
-    pub fn serial(&self) -> u32 {
-        self.serial.load(Ordering::Relaxed)
-    }
-
-    /// Hosts with answers, wildcards included.
-    pub fn hosts(&self) -> usize {
-        self.hosts.load(Ordering::Relaxed)
-    }
-
-    /// `dns.<zone>`.
-    pub fn dns_name(&self) -> Name {
-        self.apex.prepend("dns")
-    }
-
-    /// `ns.dns.<zone>`, the zone's name server.
-    pub fn ns_name(&self) -> Name {
-        self.dns_name().prepend("ns")
-    }
-}
-
-/// The zones of this server and the names no wildcard may capture. Fixed for the life of the process.
-#[derive(Debug)]
-pub struct Zones {
-    zones: Vec<Zone>,
-    by_apex: HashMap<Name, usize, RandomState>,
-    most_labels: usize,
-    cluster_domain: Name,
-}
-
-/// Why a list of zones is refused (Z2).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ZoneError {
-    /// No zone at all.
-    #[error("no zone is given; name at least one, for example --zone global")]
-    None,
-    /// The cluster domain itself.
-    #[error(
-        "zone {0:?} is the cluster domain, which the cluster DNS serves; choose another name, or set --cluster-domain if this is not the cluster's domain"
-    )]
-    ClusterDomain(String),
-    /// A parent of the cluster domain: its names would be hijacked.
-    #[error(
-        "zone {0:?} is a parent of the cluster domain {1:?} and would capture every name of it; choose another name"
-    )]
-    AboveCluster(String, String),
-    /// No room for the names of its SOA.
-    #[error("zone {0:?} is too long: hostmaster.<zone> must fit 255 octets; choose a shorter name")]
-    TooLong(String),
-    /// The zone would take the name of another's name server.
-    #[error("zone {0:?} is the name of the name server of zone {1:?}; choose another name")]
-    NameServer(String, String),
-    /// A child of the cluster domain.
-    #[error(
-        "zone {0:?} lies inside the cluster domain {1:?}, which the cluster DNS serves; choose another name"
-    )]
-    BelowCluster(String, String),
-}
-
-impl Zones {
-    /// Zones from names; a repeated name is one zone. `now` becomes the first serial (Unix seconds).
-    pub fn new(names: Vec<Name>, cluster_domain: Name, now: u32) -> Result<Zones, ZoneError> {
-        let mut apexes: Vec<Name> = Vec::new();
-        for apex in names {
-            let text = apex.to_string();
-            if apex == cluster_domain {
-                return Err(ZoneError::ClusterDomain(text));
-            } else if apex.covers(&cluster_domain) {
-                return Err(ZoneError::AboveCluster(text, cluster_domain.to_string()));
-            } else if cluster_domain.covers(&apex) {
-                return Err(ZoneError::BelowCluster(text, cluster_domain.to_string()));
-            }
-            if apex.wire().len() + HOSTMASTER_LABEL.len() > name::MAX_WIRE {
-                return Err(ZoneError::TooLong(text));
-            }
-            if !apexes.contains(&apex) {
-                apexes.push(apex);
-            }
-        }
-        if apexes.is_empty() {
-            return Err(ZoneError::None);
-        }
-        for zone in &apexes {
-            let dns = zone.prepend("dns");
-            if let Some(taken) = apexes.iter().find(|apex| **apex == dns || **apex == dns.prepend("ns")) {
-                return Err(ZoneError::NameServer(taken.to_string(), zone.to_string()));
-            }
-        }
-        let by_apex: HashMap<Name, usize, RandomState> =
-            apexes.iter().cloned().enumerate().map(|(i, apex)| (apex, i)).collect();
-        let zones = apexes
-            .iter()
-            .enumerate()
-            .map(|(index, apex)| Zone {
-                apex: apex.clone(),
-                index,
-                parent: std::iter::successors(name::parent(apex.wire()), |up| name::parent(up))
-                    .find_map(|up| by_apex.get(up).copied()),
-                serial: AtomicU32::new(now),
-                hosts: AtomicUsize::new(0),
-                wildcards: AtomicUsize::new(0),
-            })
-            .collect();
-        let most_labels =
-            apexes.iter().map(|apex| name::offsets(apex.labels_wire()).count()).max().unwrap_or(0);
-        Ok(Zones { zones, by_apex, most_labels, cluster_domain })
-    }
-
-    /// In the order they were configured.
-    pub fn iter(&self) -> impl Iterator<Item = &Zone> {
-        self.zones.iter()
-    }
-
-    /// How many zones there are: at least one.
-    pub fn count(&self) -> usize {
-        self.zones.len()
-    }
-
-    /// The longest zone a lower-case wire name ends in (Z3), and the offset of its apex in the name.
-    pub fn covering(&self, name: &[u8]) -> Option<(&Zone, usize)> {
-        let run = name.get(..name.len().checked_sub(1)?)?;
-        let skip = name::offsets(run).count().saturating_sub(self.most_labels);
-        name::offsets(run)
-            .skip(skip)
-            .find_map(|at| self.by_apex.get(&name[at..]).map(|i| (&self.zones[*i], at)))
-    }
-
-    /// The zone above a nested one, if it is ours too.
-    pub fn parent(&self, zone: &Zone) -> Option<&Zone> {
-        zone.parent.map(|i| &self.zones[i])
-    }
-
-    /// The zones whose next zone up is `zone`.
-    pub fn children<'a>(&'a self, zone: &'a Zone) -> impl Iterator<Item = &'a Zone> {
-        self.zones.iter().filter(move |child| child.parent == Some(zone.index))
-    }
-
-    /// H6: is this what a resolver's search path makes of another name? `relative` is a name's part
-    /// before the zone, as a run of labels.
-    fn is_search_path_product(&self, relative: &[u8]) -> bool {
-        let cluster = self.cluster_domain.labels_wire();
-        name::ends_in(relative, cluster)
-            || self.zones.iter().any(|zone| name::ends_in(relative, zone.apex.labels_wire()))
     }
 }
 
@@ -284,14 +109,14 @@ impl Table {
             generation: AtomicU64::new(0),
         };
         for zone in table.zones.iter() {
-            for fixed in [zone.apex.clone(), zone.dns_name(), zone.ns_name()] {
+            for fixed in [zone.apex().clone(), zone.dns_name(), zone.ns_name()] {
                 let lock = table.lock();
                 table.edit(&lock, &fixed, |node| node.fixed = true);
             }
             // Z3: a delegated child keeps the names between it and the parent's apex alive.
             if let Some(parent) = table.zones.parent(zone)
-                && let Some(up) = name::parent(zone.apex.wire())
-                && up != parent.apex.wire()
+                && let Some(up) = name::parent(zone.apex().wire())
+                && up != parent.apex().wire()
             {
                 let lock = table.lock();
                 table.edit(&lock, &Name::from_tail(up), |node| node.delegation = true);
@@ -339,20 +164,13 @@ impl Table {
         let (added, removed) = (answers.is_some() && had.is_none(), answers.is_none());
         let answers = answers.map(Arc::new);
         if added {
-            // Counted before it is visible: a reader that sees the count at zero skips wildcards.
-            zone.hosts.fetch_add(1, Ordering::Relaxed);
-            if host.wildcard {
-                zone.wildcards.fetch_add(1, Ordering::Release);
-            }
+            zone.adds(host);
         }
         self.edit(&lock, &host.name, |node| *node.slot_mut(host) = answers);
         if removed {
-            zone.hosts.fetch_sub(1, Ordering::Relaxed);
-            if host.wildcard {
-                zone.wildcards.fetch_sub(1, Ordering::Release);
-            }
+            zone.has_removed(host);
         }
-        zone.serial.fetch_max(now, Ordering::Relaxed);
+        zone.has_changed(now);
         // After this change is visible and before the next one begins: see Reader::find.
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -360,7 +178,7 @@ impl Table {
     /// Something outside the table that every zone shows has changed (D5, D6).
     pub fn touch_serials(&self, now: u32) {
         for zone in self.zones.iter() {
-            zone.serial.fetch_max(now, Ordering::Relaxed);
+            zone.has_changed(now);
         }
     }
 
@@ -481,7 +299,7 @@ impl Reader<'_> {
     /// The most specific wildcard above a name, unless the name is guarded (H4, H6). Not for the apex itself,
     /// which is infrastructure.
     fn wildcard(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Option<&Answers> {
-        if zone.wildcards.load(Ordering::Acquire) == 0 {
+        if !zone.has_wildcards() {
             return None;
         }
         let answers = name::offsets(&name[..apex_at])

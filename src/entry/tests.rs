@@ -1,4 +1,6 @@
 use super::*;
+use crate::wire::name::Name;
+use crate::zone::Zones;
 use serde_json::json;
 
 fn zones() -> Zones {

@@ -1,4 +1,4 @@
-//! Exit codes, messages, flags and their variables, and what `export` prints.
+//! Exit codes, messages, flags and their variables.
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use crate::support::{Ended, Program, globaldns, run};
 const NOWHERE: [&str; 4] = ["--listen", "off", "--admin-listen", "off"];
 
 /// A command that ends by itself: both streams and the exit code.
-fn end(args: &[&str]) -> Ended {
+pub(crate) fn end(args: &[&str]) -> Ended {
     run(globaldns(args))
 }
 
 /// The message of a refused command, which has printed no data and says so with exit code 2.
-fn refused(args: &[&str]) -> String {
+pub(crate) fn refused(args: &[&str]) -> String {
     let ended = end(args);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{args:?}: {}", ended.stderr);
     message(&ended.stderr)
@@ -288,19 +288,6 @@ fn bad_usage_says_which_flag_which_value_why_and_what_to_do() {
     }
 }
 
-/// [D5] [X1]
-#[test]
-fn a_zone_export_refuses_to_guess_the_name_servers_address() {
-    let export = ["export", "--file", "examples/gke", "--format", "zone"];
-    assert_eq!(
-        refused(&export),
-        "globaldns: --format zone: a zone file must name its server's address, and none is configured; give \
-         --advertise-address, or --advertise-service of a Service with a ClusterIP"
-    );
-    let ended = end(&[&export[..], &["--advertise-address", "192.0.2.53"]].concat());
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-}
-
 /// [L1] [X1]
 #[test]
 fn a_port_that_is_taken_is_refused_with_the_remedy() {
@@ -370,23 +357,6 @@ fn the_flag_wins_over_its_variable_and_the_variable_over_the_default() {
     });
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("invalid value '3601' for '--ttl <SECONDS>'"), "{}", ended.stderr);
-}
-
-/// [X1]
-#[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
-    for format in ["json", "hosts", "zone"] {
-        let args = ["export", "--file", "examples", "--format", format, "--advertise-address", "192.0.2.53"];
-        let mut child = globaldns(&args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        // Closed before anything is written.
-        drop(child.stdout.take());
-        let ended = child.wait_with_output().expect("it ends");
-        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(0), 0), "{format}");
-    }
 }
 
 /// [X0]
@@ -488,121 +458,5 @@ fn exit_codes_by_signal() {
         waiting.log("serving DNS", |_| true);
         waiting.signal(signal);
         assert_eq!(waiting.wait().code, Some(code));
-    }
-}
-
-/// [X1] [D5]
-#[test]
-fn export_as_zone_files() {
-    let args = ["export", "--file", "examples", "--format", "zone", "--zone", "global", "--zone", "cluster2"];
-    let options = ["--advertise-address", "192.0.2.53,2001:db8::53", "--ttl", "60", "--negative-ttl", "7"];
-    let ended = end(&[&args[..], &options].concat());
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    let masked: Vec<String> = ended
-        .stdout
-        .lines()
-        .map(|line| match line.split_once(" hostmaster.") {
-            None => line.to_owned(),
-            Some((head, tail)) => {
-                let mut words: Vec<&str> = tail.split(' ').collect();
-                assert!(words[1].parse::<u32>().is_ok(), "a serial in {line:?}");
-                words[1] = "SERIAL";
-                format!("{head} hostmaster.{}", words.join(" "))
-            }
-        })
-        .collect();
-    let wanted = "\
-; zone global, exported by globaldns VERSION
-$ORIGIN global.
-$TTL 60
-global. 7 IN SOA ns.dns.global. hostmaster.global. SERIAL 7200 1800 86400 7
-global. 60 IN NS ns.dns.global.
-ns.dns.global. 60 IN A 192.0.2.53
-ns.dns.global. 60 IN AAAA 2001:db8::53
-httpbin.bar.global. 60 IN A 240.0.0.5
-app1.default.global. 60 IN A 240.0.0.6
-echo.default.global. 60 IN A 127.255.0.1
-helloworld.sample.global. 60 IN A 240.0.0.7
-; zone cluster2, exported by globaldns VERSION
-$ORIGIN cluster2.
-$TTL 60
-cluster2. 7 IN SOA ns.dns.cluster2. hostmaster.cluster2. SERIAL 7200 1800 86400 7
-cluster2. 60 IN NS ns.dns.cluster2.
-ns.dns.cluster2. 60 IN A 192.0.2.53
-ns.dns.cluster2. 60 IN AAAA 2001:db8::53
-httpbin.bar.cluster2. 60 IN A 240.0.0.2
-helloworld.sample.cluster2. 60 IN A 240.0.0.3";
-    assert_eq!(masked.join("\n"), wanted.replace("VERSION", globaldns::VERSION));
-}
-
-/// [X1]
-#[test]
-fn export_as_a_hosts_file() {
-    let args =
-        ["export", "--file", "examples", "--format", "hosts", "--zone", "global", "--zone", "cluster2"];
-    let ended = end(&args);
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    let wanted = "\
-240.0.0.5 httpbin.bar.global
-240.0.0.6 app1.default.global
-127.255.0.1 echo.default.global
-240.0.0.7 helloworld.sample.global
-240.0.0.2 httpbin.bar.cluster2
-240.0.0.3 helloworld.sample.cluster2
-";
-    assert_eq!(ended.stdout, wanted);
-}
-
-/// [X1] [A7] The owner is the entry with the address, never its address-less twin.
-#[test]
-fn export_as_json() {
-    let ended = end(&["export", "--file", "examples/emco", "--zone", "cluster2"]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    let mut table: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
-    let serial = table["zones"][0]["serial"].take();
-    assert!(serial.is_u64(), "{serial}");
-    let wanted = serde_json::json!({
-        "zones": [{
-            "zone": "cluster2",
-            "serial": null,
-            "hosts": [
-                {
-                    "host": "httpbin.bar.cluster2",
-                    "ttl": 30,
-                    "a": ["240.0.0.2"],
-                    "aaaa": [],
-                    "owners": ["examples/emco/cluster1.yaml:1"],
-                },
-                {
-                    "host": "helloworld.sample.cluster2",
-                    "ttl": 30,
-                    "a": ["240.0.0.3"],
-                    "aaaa": [],
-                    "owners": ["examples/emco/cluster1.yaml:3"],
-                },
-            ],
-        }],
-    });
-    assert_eq!(table, wanted);
-}
-
-/// [X1]
-#[test]
-fn an_output_directory_gets_one_file_per_zone_and_goes_with_zone_files_only() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().to_str().expect("a path in UTF-8");
-    let args =
-        ["export", "--file", "examples", "--zone", "global", "--zone", "cluster2", "--output-dir", path];
-    assert_eq!(
-        refused(&args),
-        "globaldns: --output-dir goes with --format zone; redirect the output instead"
-    );
-    let options = ["--format", "zone", "--advertise-address", "192.0.2.53"];
-    let ended = end(&[&args[..], &options].concat());
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{}", ended.stderr);
-    for zone in ["global", "cluster2"] {
-        let text =
-            std::fs::read_to_string(directory.path().join(format!("{zone}.zone"))).expect("a zone file");
-        assert!(text.contains(&format!("\n$ORIGIN {zone}.\n")), "{text}");
     }
 }

@@ -6,6 +6,7 @@ mod cli;
 mod cluster;
 mod dig;
 mod docs;
+mod export;
 mod support;
 mod transport;
 mod walkthroughs;

@@ -1,0 +1,352 @@
+//! From an object's JSON to what it contributes.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::fields::Fields;
+use super::{Claim, Entry, EntryId, Origin, Rules, TTL_ANNOTATION, TTL_RANGE};
+use crate::finding::Code;
+use crate::wire::name::{Name, NameError};
+use crate::zone::{Host, Zones};
+
+/// Istio's label that switches automatic allocation off (A2).
+const AUTO_ALLOCATE_LABEL: &str = "networking.istio.io/enable-autoallocate-ip";
+
+impl Entry {
+    /// Reads a ServiceEntry. `object` is the whole object as JSON.
+    pub fn read(object: &Value, origin: Origin, zones: &Zones, rules: &Rules) -> Entry {
+        let id = EntryId::of(object, origin);
+        let mut reading = Reading { fields: Fields::new(object, id.to_string()), zones, outside: Vec::new() };
+        reading.fields.require_map("metadata");
+        reading.fields.require_map("spec");
+        let created = reading.created();
+        let ttl = reading.ttl();
+        let resolution_none = reading.resolution_none();
+        let export = reading.export();
+        let allocated = reading.takes_allocated(resolution_none);
+        let mut claims = reading.claims(rules, allocated);
+        let hidden = match export {
+            Export::Hidden => Some((
+                Code::ExportHidden,
+                "the entry is exported to nobody, so its hosts are not served",
+                "remove \"~\" from spec.exportTo to serve them",
+            )),
+            Export::Some if rules.public_only => Some((
+                Code::ExportNotPublic,
+                "the entry is not exported to every namespace and --public-only is set, so its hosts are not served",
+                "export it to \"*\", or run without --public-only",
+            )),
+            _ if resolution_none && rules.skip_resolution_none => Some((
+                Code::ResolutionNoneSkipped,
+                "entries with resolution NONE are skipped because --skip-resolution-none is set",
+                "run without --skip-resolution-none, or set spec.resolution",
+            )),
+            _ => None,
+        };
+        if let Some((code, why, remedy)) = hidden {
+            claims.clear();
+            reading.fields.report(code, "", "", why, remedy);
+        }
+        Entry {
+            id,
+            created,
+            public: export == Export::All,
+            resolution_none,
+            allocated,
+            ttl,
+            claims,
+            outside: reading.outside,
+            findings: reading.fields.into_findings(),
+        }
+    }
+}
+
+/// Who an entry is exported to (O5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Export {
+    All,
+    Some,
+    Hidden,
+}
+
+struct Reading<'o> {
+    fields: Fields<'o>,
+    zones: &'o Zones,
+    outside: Vec<(u32, Box<str>)>,
+}
+
+impl Reading<'_> {
+    fn created(&mut self) -> Option<i64> {
+        let text = self.fields.string("metadata.creationTimestamp")?;
+        match text.parse::<jiff::Timestamp>() {
+            Ok(time) => Some(time.as_second()),
+            Err(error) => {
+                self.fields.report(
+                    Code::FieldType,
+                    "metadata.creationTimestamp",
+                    text,
+                    format!("it is not an RFC 3339 time ({error}), so the entry counts as the newest"),
+                    "write it as 2024-01-31T12:00:00Z, or leave it out",
+                );
+                None
+            }
+        }
+    }
+
+    fn ttl(&mut self) -> Option<u32> {
+        let field = format!("metadata.annotations[{TTL_ANNOTATION}]");
+        let text = self.fields.map_entry("metadata.annotations", TTL_ANNOTATION)?;
+        let ttl = text.parse::<u32>().ok().filter(|ttl| TTL_RANGE.contains(ttl));
+        if ttl.is_none() {
+            self.fields.report(
+                Code::TtlInvalid,
+                field,
+                text,
+                "it is not a TTL, so --ttl applies",
+                format!("write seconds from {} to {}", TTL_RANGE.start(), TTL_RANGE.end()),
+            );
+        }
+        ttl
+    }
+
+    /// NONE is the API's default; a value we do not know is some other resolution (S5).
+    fn resolution_none(&mut self) -> bool {
+        self.fields.string("spec.resolution").is_none_or(|r| r == "NONE" || r.is_empty())
+    }
+
+    fn export(&mut self) -> Export {
+        let targets = self.fields.strings("spec.exportTo");
+        if targets.iter().any(|(_, target)| *target == "~") {
+            Export::Hidden
+        } else if targets.is_empty() || targets.iter().any(|(_, target)| *target == "*") {
+            Export::All
+        } else {
+            Export::Some
+        }
+    }
+
+    fn claims(&mut self, rules: &Rules, allocated: bool) -> Vec<Claim> {
+        let listed = self.fields.strings("spec.addresses");
+        let mut shared = Distinct::default();
+        for (i, text) in listed {
+            shared.extend(self.address(&format!("spec.addresses[{i}]"), text));
+        }
+        let shared: Arc<[IpAddr]> = shared.in_order.into();
+        let mut status: HashMap<String, Vec<(usize, &str)>> = HashMap::new();
+        if allocated {
+            for (i, value, host) in self.fields.status_addresses() {
+                status.entry(plain_host(host)).or_default().push((i, value));
+            }
+        }
+
+        let hosts = self.fields.strings("spec.hosts");
+        if self.fields.list_is_empty("spec.hosts") {
+            self.fields.report(
+                Code::HostsEmpty,
+                "spec.hosts",
+                "",
+                "the entry names no host",
+                "list the names it stands for in spec.hosts",
+            );
+        }
+        let mut claims: Vec<Claim> = Vec::new();
+        let mut seen = HashSet::new();
+        for (i, text) in hosts {
+            let Some(host) = self.host(i, text, rules) else { continue };
+            if !seen.insert(host.clone()) {
+                continue;
+            }
+            let mut addresses = shared.clone();
+            if allocated {
+                let mut own = Distinct::default();
+                for (j, value) in status.get(&plain_host(text)).into_iter().flatten() {
+                    own.extend(self.address(&format!("status.addresses[{j}].value"), value));
+                }
+                addresses = own.in_order.into();
+            }
+            claims.push(Claim { host, addresses, field: i as u32 });
+        }
+        claims
+    }
+
+    /// A2: istiod's own conditions for its automatically allocated addresses.
+    fn takes_allocated(&mut self, resolution_none: bool) -> bool {
+        let disabled = |fields: &mut Fields<'_>| {
+            fields
+                .map_entry("metadata.labels", AUTO_ALLOCATE_LABEL)
+                .is_some_and(|value| value.eq_ignore_ascii_case("false"))
+        };
+        self.fields.list_is_empty("spec.addresses") && !resolution_none && !disabled(&mut self.fields)
+    }
+
+    /// H1–H3, H5 and D5 for one string of `spec.hosts`.
+    fn host(&mut self, i: usize, text: &str, rules: &Rules) -> Option<Host> {
+        let field = &format!("spec.hosts[{i}]");
+        let (wildcard, name) = match text.strip_prefix("*.") {
+            Some(suffix) => (true, suffix),
+            None => (false, text),
+        };
+        let name = match Name::parse(name) {
+            // "253 in all" counts the wildcard label too.
+            Ok(_) if text.strip_suffix('.').unwrap_or(text).len() > 253 => {
+                return self.bad_host(field, text, &NameError::TooLong(text.len()));
+            }
+            Ok(name) => name,
+            Err(error) => return self.bad_host(field, text, &error),
+        };
+        let Some((zone, apex_at)) = self.zones.covering(name.wire()) else {
+            self.outside.push((i as u32, text.into()));
+            return None;
+        };
+        if wildcard && apex_at == 0 && !rules.apex_wildcards {
+            self.fields.report(
+                Code::HostApexWildcard,
+                field,
+                text,
+                "a wildcard directly under a zone captures every name a search path can make, so it is not served",
+                "use a more specific wildcard, or set --apex-wildcards",
+            );
+            return None;
+        }
+        if !wildcard && (name == zone.dns_name() || name == zone.ns_name()) {
+            self.fields.report(
+                Code::HostReserved,
+                field,
+                text,
+                "the name belongs to the zone's own name server",
+                "choose another host name",
+            );
+            return None;
+        }
+        Some(Host { name, wildcard })
+    }
+
+    fn bad_host(&mut self, field: &str, text: &str, error: &NameError) -> Option<Host> {
+        if is_placeholder(text) {
+            self.placeholder(field, text, "a host name", "the host name");
+        } else if text.contains('*') {
+            self.fields.report(
+                Code::HostInvalid,
+                field,
+                text,
+                "a wildcard is the whole leftmost label, followed by a suffix",
+                "write it as *.suffix",
+            );
+        } else {
+            self.fields.report(
+                Code::HostInvalid,
+                field,
+                text,
+                format!("it is not a host name: {error}"),
+                "write a DNS name such as name.namespace.global",
+            );
+        }
+        None
+    }
+
+    /// A1 for one string.
+    fn address(&mut self, field: &str, text: &str) -> Option<IpAddr> {
+        let address = match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
+            (Ok(address), _) => address,
+            (_, Ok(net)) if net.prefix_len() == net.max_prefix_len() => net.addr(),
+            (_, Ok(_)) => {
+                self.fields.report(
+                    Code::AddressRange,
+                    field,
+                    text,
+                    "a CIDR of more than one address is no answer",
+                    "list single addresses (or /32 and /128) in spec.addresses",
+                );
+                return None;
+            }
+            _ if is_placeholder(text) => {
+                self.placeholder(field, text, "an IP address", "the IP address");
+                return None;
+            }
+            _ => {
+                self.fields.report(
+                    Code::AddressInvalid,
+                    field,
+                    text,
+                    "it is neither an IP address nor a CIDR",
+                    "write an address such as 240.0.0.2 or 2001:db8::2",
+                );
+                return None;
+            }
+        };
+        let unusual = if address.is_unspecified() {
+            self.fields.report(
+                Code::AddressUnspecified,
+                field,
+                text,
+                "the unspecified address reaches nothing",
+                "write the address clients shall dial",
+            );
+            return None;
+        } else if address.is_loopback() {
+            Some((
+                Code::AddressLoopback,
+                "it is served, but traffic to a loopback address never leaves the pod and newer sidecars do not capture it",
+            ))
+        } else if address.is_multicast() {
+            Some((
+                Code::AddressMulticast,
+                "it is served, but multicast addresses are not routed to a service",
+            ))
+        } else if is_link_local(address) {
+            Some((Code::AddressLinkLocal, "it is served, but link-local addresses are not routed"))
+        } else {
+            None
+        };
+        if let Some((code, why)) = unusual {
+            self.fields.report(code, field, text, why, "use an address from 240.0.0.0/4 or your own range");
+        }
+        Some(address)
+    }
+
+    fn placeholder(&mut self, field: &str, text: &str, what: &str, missing: &str) {
+        self.fields.report(
+            Code::Placeholder,
+            field,
+            text,
+            format!("it is a placeholder that was not replaced, not {what}"),
+            format!("fill in {missing}"),
+        );
+    }
+}
+
+/// Addresses in listed order, each once (A6).
+#[derive(Default)]
+struct Distinct {
+    in_order: Vec<IpAddr>,
+    seen: HashSet<IpAddr>,
+}
+
+impl Distinct {
+    fn extend(&mut self, address: Option<IpAddr>) {
+        self.in_order.extend(address.filter(|address| self.seen.insert(*address)));
+    }
+}
+
+/// A host as A2 compares it: without case and trailing dot.
+fn plain_host(text: &str) -> String {
+    text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => a.is_link_local(),
+        IpAddr::V6(a) => a.is_unicast_link_local(),
+    }
+}
+
+/// Text a template engine, a shell or a reader of a walkthrough should have replaced.
+fn is_placeholder(text: &str) -> bool {
+    [("<", ">"), ("$(", ")"), ("${", "}"), ("{{", "}}"), ("[[", "]]"), ("%", "%")]
+        .iter()
+        .any(|(open, close)| text.find(open).is_some_and(|at| text[at + open.len()..].contains(close)))
+}

@@ -1,0 +1,212 @@
+//! The zones of this server (chapter Z) and what each counts.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use foldhash::fast::RandomState;
+
+use super::Host;
+use crate::wire::name::{self, Name};
+
+/// The labels of `ns.dns` in front of a zone: its name server (D5).
+pub const NS_LABELS: &[u8] = b"\x02ns\x03dns";
+/// The label in front of a zone in the mailbox of its SOA (D5).
+pub const HOSTMASTER_LABEL: &[u8] = b"\x0ahostmaster";
+/// REFRESH, RETRY and EXPIRE of the SOA, seconds (D5).
+pub const SOA_TIMERS: [u32; 3] = [7200, 1800, 86400];
+
+/// One zone we are authoritative for.
+#[derive(Debug)]
+pub struct Zone {
+    apex: Name,
+    /// Position in [`Zones::iter`], for dense counters.
+    index: usize,
+    parent: Option<usize>,
+    serial: AtomicU32,
+    hosts: AtomicUsize,
+    wildcards: AtomicUsize,
+}
+
+impl Zone {
+    /// The zone's name.
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// Position among the zones, `0..`.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// SOA serial (D6).
+    pub fn serial(&self) -> u32 {
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// Hosts with answers, wildcards included.
+    pub fn hosts(&self) -> usize {
+        self.hosts.load(Ordering::Relaxed)
+    }
+
+    /// A host is about to get answers. Counted before it is visible: a reader that sees no wildcard in the count
+    /// does not look for one.
+    pub(super) fn adds(&self, host: &Host) {
+        self.hosts.fetch_add(1, Ordering::Relaxed);
+        if host.wildcard {
+            self.wildcards.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// A host has lost its answers.
+    pub(super) fn has_removed(&self, host: &Host) {
+        self.hosts.fetch_sub(1, Ordering::Relaxed);
+        if host.wildcard {
+            self.wildcards.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Something visible has changed (D6). `now` in Unix seconds.
+    pub(super) fn has_changed(&self, now: u32) {
+        self.serial.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Whether any wildcard is served.
+    pub(super) fn has_wildcards(&self) -> bool {
+        self.wildcards.load(Ordering::Acquire) > 0
+    }
+
+    /// `dns.<zone>`.
+    pub fn dns_name(&self) -> Name {
+        self.apex.prepend("dns")
+    }
+
+    /// `ns.dns.<zone>`, the zone's name server.
+    pub fn ns_name(&self) -> Name {
+        self.dns_name().prepend("ns")
+    }
+}
+
+/// The zones of this server and the names no wildcard may capture. Fixed for the life of the process.
+#[derive(Debug)]
+pub struct Zones {
+    zones: Vec<Zone>,
+    by_apex: HashMap<Name, usize, RandomState>,
+    most_labels: usize,
+    cluster_domain: Name,
+}
+
+/// Why a list of zones is refused (Z2).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ZoneError {
+    /// No zone at all.
+    #[error("no zone is given; name at least one, for example --zone global")]
+    None,
+    /// The cluster domain itself.
+    #[error(
+        "zone {0:?} is the cluster domain, which the cluster DNS serves; choose another name, or set --cluster-domain if this is not the cluster's domain"
+    )]
+    ClusterDomain(String),
+    /// A parent of the cluster domain: its names would be hijacked.
+    #[error(
+        "zone {0:?} is a parent of the cluster domain {1:?} and would capture every name of it; choose another name"
+    )]
+    AboveCluster(String, String),
+    /// No room for the names of its SOA.
+    #[error("zone {0:?} is too long: hostmaster.<zone> must fit 255 octets; choose a shorter name")]
+    TooLong(String),
+    /// The zone would take the name of another's name server.
+    #[error("zone {0:?} is the name of the name server of zone {1:?}; choose another name")]
+    NameServer(String, String),
+    /// A child of the cluster domain.
+    #[error(
+        "zone {0:?} lies inside the cluster domain {1:?}, which the cluster DNS serves; choose another name"
+    )]
+    BelowCluster(String, String),
+}
+
+impl Zones {
+    /// Zones from names; a repeated name is one zone. `now` becomes the first serial (Unix seconds).
+    pub fn new(names: Vec<Name>, cluster_domain: Name, now: u32) -> Result<Zones, ZoneError> {
+        let mut apexes: Vec<Name> = Vec::new();
+        for apex in names {
+            let text = apex.to_string();
+            if apex == cluster_domain {
+                return Err(ZoneError::ClusterDomain(text));
+            } else if apex.covers(&cluster_domain) {
+                return Err(ZoneError::AboveCluster(text, cluster_domain.to_string()));
+            } else if cluster_domain.covers(&apex) {
+                return Err(ZoneError::BelowCluster(text, cluster_domain.to_string()));
+            }
+            if apex.wire().len() + HOSTMASTER_LABEL.len() > name::MAX_WIRE {
+                return Err(ZoneError::TooLong(text));
+            }
+            if !apexes.contains(&apex) {
+                apexes.push(apex);
+            }
+        }
+        if apexes.is_empty() {
+            return Err(ZoneError::None);
+        }
+        for zone in &apexes {
+            let dns = zone.prepend("dns");
+            if let Some(taken) = apexes.iter().find(|apex| **apex == dns || **apex == dns.prepend("ns")) {
+                return Err(ZoneError::NameServer(taken.to_string(), zone.to_string()));
+            }
+        }
+        let by_apex: HashMap<Name, usize, RandomState> =
+            apexes.iter().cloned().enumerate().map(|(i, apex)| (apex, i)).collect();
+        let zones = apexes
+            .iter()
+            .enumerate()
+            .map(|(index, apex)| Zone {
+                apex: apex.clone(),
+                index,
+                parent: std::iter::successors(name::parent(apex.wire()), |up| name::parent(up))
+                    .find_map(|up| by_apex.get(up).copied()),
+                serial: AtomicU32::new(now),
+                hosts: AtomicUsize::new(0),
+                wildcards: AtomicUsize::new(0),
+            })
+            .collect();
+        let most_labels =
+            apexes.iter().map(|apex| name::offsets(apex.labels_wire()).count()).max().unwrap_or(0);
+        Ok(Zones { zones, by_apex, most_labels, cluster_domain })
+    }
+
+    /// In the order they were configured.
+    pub fn iter(&self) -> impl Iterator<Item = &Zone> {
+        self.zones.iter()
+    }
+
+    /// How many zones there are: at least one.
+    pub fn count(&self) -> usize {
+        self.zones.len()
+    }
+
+    /// The longest zone a lower-case wire name ends in (Z3), and the offset of its apex in the name.
+    pub fn covering(&self, name: &[u8]) -> Option<(&Zone, usize)> {
+        let run = name.get(..name.len().checked_sub(1)?)?;
+        let skip = name::offsets(run).count().saturating_sub(self.most_labels);
+        name::offsets(run)
+            .skip(skip)
+            .find_map(|at| self.by_apex.get(&name[at..]).map(|i| (&self.zones[*i], at)))
+    }
+
+    /// The zone above a nested one, if it is ours too.
+    pub fn parent(&self, zone: &Zone) -> Option<&Zone> {
+        zone.parent.map(|i| &self.zones[i])
+    }
+
+    /// The zones whose next zone up is `zone`.
+    pub fn children<'a>(&'a self, zone: &'a Zone) -> impl Iterator<Item = &'a Zone> {
+        self.zones.iter().filter(move |child| child.parent == Some(zone.index))
+    }
+
+    /// H6: is this what a resolver's search path makes of another name? `relative` is a name's part
+    /// before the zone, as a run of labels.
+    pub(super) fn is_search_path_product(&self, relative: &[u8]) -> bool {
+        let cluster = self.cluster_domain.labels_wire();
+        name::ends_in(relative, cluster)
+            || self.zones.iter().any(|zone| name::ends_in(relative, zone.apex.labels_wire()))
+    }
+}
