@@ -130,6 +130,11 @@ impl Entry {
         }
     }
 
+    /// Whether anything is wrong with it by itself.
+    pub fn has_findings(&self) -> bool {
+        !self.findings.is_empty() || !self.outside.is_empty()
+    }
+
     /// What is wrong with it by itself.
     pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
         let outside = self.outside.iter().map(|(i, host)| {

@@ -52,8 +52,15 @@ pub struct Index {
 #[derive(Default)]
 struct PartitionState {
     entries: HashMap<EntryId, Arc<Entry>, RandomState>,
+    /// Those of `entries` that have findings: usually few, so that they are copied under the lock quickly.
+    flawed: HashMap<EntryId, Arc<Entry>, RandomState>,
+    /// Findings of the source itself.
     findings: Vec<Finding>,
 }
+
+/// The shards of the map of claims. A shard is locked while findings are made of it and an event may wait for
+/// it (L7), so shards are many and small.
+const SHARDS: usize = 1024;
 
 /// One entry's claim to a host.
 #[derive(Clone)]
@@ -86,7 +93,7 @@ impl Index {
             policy,
             table,
             clock,
-            hosts: DashMap::with_hasher(RandomState::default()),
+            hosts: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
             partitions: Mutex::new(HashMap::new()),
             version: AtomicU64::new(0),
         }
@@ -115,9 +122,9 @@ impl Index {
         let mut changes = Vec::new();
         let mut changed = false;
         for entry in entries {
-            changed |= replace(&mut state.entries, entry, &mut changes);
+            changed |= state.replace(entry, &mut changes);
         }
-        for old in gone.iter().filter_map(|id| state.entries.remove(id)) {
+        for old in gone.iter().filter_map(|id| state.remove(id)) {
             changes.extend(removals(&old));
             changed = true;
         }
@@ -164,12 +171,12 @@ impl Index {
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = BTreeSet::new();
         // Copied out first: a source that has an event must not wait for the texts.
-        let mut entries = Vec::new();
+        let mut flawed = Vec::new();
         for state in self.lock().values() {
             findings.extend(state.findings.iter().cloned());
-            entries.extend(state.entries.values().cloned());
+            flawed.extend(state.flawed.values().cloned());
         }
-        findings.extend(entries.iter().flat_map(|entry| entry.findings()));
+        findings.extend(flawed.iter().flat_map(|entry| entry.findings()));
         let mut by_address: HashMap<IpAddr, Vec<(Host, Arc<Entry>)>, RandomState> = HashMap::default();
         for item in &self.hosts {
             let claimants = item.value();
@@ -266,24 +273,30 @@ impl Index {
     }
 }
 
-/// Puts an entry into its partition and notes what that changes. False for an entry that is there already.
-fn replace(
-    entries: &mut HashMap<EntryId, Arc<Entry>, RandomState>,
-    entry: Entry,
-    changes: &mut Vec<Change>,
-) -> bool {
-    if entries.get(&entry.id).is_some_and(|old| **old == entry) {
-        return false;
+impl PartitionState {
+    /// Puts an entry in and notes what that changes. False for an entry that is there already.
+    fn replace(&mut self, entry: Entry, changes: &mut Vec<Change>) -> bool {
+        if self.entries.get(&entry.id).is_some_and(|old| **old == entry) {
+            return false;
+        }
+        let new = Arc::new(entry);
+        changes.extend(self.remove(&new.id).iter().flat_map(removals));
+        changes.extend(new.claims.iter().enumerate().map(|(claim, c)| Change {
+            host: c.host.clone(),
+            remove: None,
+            add: Some(Claimant { entry: new.clone(), claim }),
+        }));
+        if new.has_findings() {
+            self.flawed.insert(new.id.clone(), new.clone());
+        }
+        self.entries.insert(new.id.clone(), new);
+        true
     }
-    let new = Arc::new(entry);
-    let old = entries.insert(new.id.clone(), new.clone());
-    changes.extend(old.iter().flat_map(removals));
-    changes.extend(new.claims.iter().enumerate().map(|(claim, c)| Change {
-        host: c.host.clone(),
-        remove: None,
-        add: Some(Claimant { entry: new.clone(), claim }),
-    }));
-    true
+
+    fn remove(&mut self, id: &EntryId) -> Option<Arc<Entry>> {
+        self.flawed.remove(id);
+        self.entries.remove(id)
+    }
 }
 
 fn removals(entry: &Arc<Entry>) -> impl Iterator<Item = Change> + '_ {
