@@ -56,6 +56,9 @@ fn addresses_are_literals_and_one_address_cidrs() {
     ]));
     assert_eq!(claims, ["a.global=240.0.0.2,2001:db8::2,240.0.0.3,2001:db8::3,240.0.0.1"]);
     assert_eq!(findings, [""; 0]);
+    let clean = read(&spec(json!({"hosts": ["a.global"], "addresses": ["240.0.0.1"]})));
+    let outside = read(&spec(json!({"hosts": ["a.com"], "addresses": ["240.0.0.1"]})));
+    assert!(!clean.has_findings() && outside.has_findings());
 }
 
 /// [A1] [S5]

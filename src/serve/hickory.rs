@@ -136,9 +136,7 @@ impl Handler {
             Err(Unanswerable::Refuse(refusal)) => (refusal.edns, refusal.rcode, None, None, 0, None),
             Ok(query) => {
                 let reader = self.responder.table().read();
-                let mut decision = self.responder.decide(&query, &reader);
-                self.responder.settle(&mut decision, query.qtype, arrival);
-                match decision {
+                match self.responder.decide(&query, arrival, &reader) {
                     Decision::Refuse { rcode, error, zone } => {
                         (query.edns, rcode, error, zone.map(Zone::index), query.qtype, None)
                     }

@@ -181,7 +181,7 @@ impl Responder {
     }
 
     /// What the reply to a query says. The order is D1's: version, class, type, zone.
-    pub fn decide<'t>(&'t self, query: &Query<'_>, reader: &'t Reader<'_>) -> Decision<'t> {
+    pub fn decide<'t>(&'t self, query: &Query<'_>, arrival: Arrival, reader: &'t Reader<'_>) -> Decision<'t> {
         let refuse = |rcode, error, zone| Decision::Refuse { rcode, error, zone };
         if query.edns.is_some_and(|edns| edns.version > 0) {
             return refuse(Rcode::BadVers, None, None);
@@ -212,17 +212,20 @@ impl Responder {
             let apex_at = name.len() - parent.apex().wire().len();
             return Decision::Answer { zone: parent, apex_at, content: Content::NoData };
         }
-        let content = self.content(query.qtype, &name[..apex_at], reader.find(zone, name, apex_at));
+        let found = reader.find(zone, name, apex_at);
+        let content = self.content(query.qtype, arrival, &name[..apex_at], found);
         Decision::Answer { zone, apex_at, content }
     }
 
-    fn content<'t>(&self, qtype: u16, relative: &[u8], found: Found<'t>) -> Content<'t> {
+    fn content<'t>(&self, qtype: u16, arrival: Arrival, relative: &[u8], found: Found<'t>) -> Content<'t> {
         let apex = relative.is_empty();
         let addresses = |family: Family| match found {
             Found::Host(answers) if !answers.records(family).is_empty() => {
                 Some(Content::Host(family, answers))
             }
-            Found::Empty if relative == NS_LABELS => Some(Content::NameServer(family)),
+            Found::Empty if relative == NS_LABELS => {
+                self.name_server(family, arrival).next().map(|_| Content::NameServer(family))
+            }
             _ => None,
         };
         let answer = match qtype {
@@ -262,8 +265,7 @@ impl Responder {
         out: &mut [u8],
     ) -> Outcome {
         let reader = self.table.read();
-        let mut decision = self.decide(query, &reader);
-        self.settle(&mut decision, query.qtype, arrival);
+        let decision = self.decide(query, arrival, &reader);
         let limit = reply::limit(arrival.transport, query.edns);
         let (rcode, opt, zone) = match decision {
             Decision::Refuse { rcode, error, zone } => (rcode, self.opt(query.edns, error), zone),
@@ -279,21 +281,6 @@ impl Responder {
         }
         counters.reply(arrival.counted(zone, query.qtype), rcode, reply.is_truncated());
         Outcome::Reply(reply.finish(query.head, rcode, authoritative, opt))
-    }
-
-    /// The name server may have no address of the family: only the arrival tells.
-    pub fn settle(&self, decision: &mut Decision<'_>, qtype: u16, arrival: Arrival) {
-        if let Decision::Answer { content, .. } = decision
-            && let Content::NameServer(family) = *content
-            && self.name_server(family, arrival).next().is_none()
-        {
-            let other = Family::V6;
-            *content = if qtype == rtype::ANY && self.name_server(other, arrival).next().is_some() {
-                Content::NameServer(other)
-            } else {
-                Content::NoData
-            };
-        }
     }
 
     fn write(

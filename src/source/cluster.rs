@@ -67,9 +67,8 @@ impl Cluster {
         loop {
             match discover(&self.client).await {
                 Err((trouble, what)) => {
-                    self.feed
-                        .status()
-                        .failed(trouble, &format!("discovering {PLURAL}.{GROUP} failed: {what}"));
+                    let what = format!("discovering {PLURAL}.{GROUP} at {} failed: {what}", self.server);
+                    self.feed.status().failed(trouble, &what);
                     backoff.wait().await;
                 }
                 Ok(None) => {
