@@ -274,20 +274,20 @@ fn a_shared_allocated_address_is_named_by_its_field() {
     assert!(findings.iter().all(|f| f.field == "status.addresses"), "{findings:?}");
 }
 
-/// What one author writes must not take more than a moment: nothing here grows with the square of its size.
+/// [O3] [O4] [S5] Work that grows with the square of one entry's size would be felt here.
 #[test]
-fn very_large_entries_are_read_and_reported_in_linear_time() {
+fn very_large_entries_are_read_and_reported_like_small_ones() {
     let i = index();
-    let hosts: Vec<String> = (0..50_000).map(|n| format!("h{n}.global")).collect();
+    let hosts: Vec<String> = (0..20_000).map(|n| format!("h{n}.global")).collect();
     let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
     i.put(entry("a/hosts", 1, &hosts, &["240.0.0.1"]));
-    let addresses: Vec<String> = (0..50_000).map(|n| format!("240.1.{}.{}", n / 250, n % 250)).collect();
+    let addresses: Vec<String> = (0..20_000).map(|n| format!("240.1.{}.{}", n / 250, n % 250)).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     i.put(entry("a/addresses", 1, &["many.global"], &addresses));
     let status: Vec<_> = hosts.iter().map(|host| json!({"value": "240.0.0.2", "host": host})).collect();
     i.put(entry("b/status", 1, &hosts, &[]).set("/status", json!({"addresses": status})));
     let findings = i.findings();
-    assert_eq!(findings.iter().filter(|f| f.code == Code::ClaimLost).count(), 50_000);
+    assert_eq!(findings.iter().filter(|f| f.code == Code::ClaimLost).count(), 20_000);
     assert!(findings.iter().all(|f| f.code == Code::ClaimLost));
 }
 
