@@ -265,6 +265,8 @@ fn serials_follow_visible_changes_and_never_go_back() {
     assert_eq!(serials(&t), [1500, 1000], "the clock went back");
     t.set(&host("a.global"), None, 1700);
     assert_eq!(serials(&t), [1700, 1000]);
+    t.touch_serials(1600);
+    assert_eq!(serials(&t), [1700, 1600], "what every zone shows has changed");
 }
 
 #[test]
