@@ -366,6 +366,10 @@ fn shared_address(address: IpAddr, mut uses: Vec<(Host, Arc<Entry>)>) -> Vec<Fin
         return Vec::new();
     }
     uses.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.id.cmp(&b.1.id)));
+    let one_host = uses.first().map(|u| &u.0) == uses.last().map(|u| &u.0);
+    if one_host {
+        return Vec::new();
+    }
     let mut reported = HashSet::new();
     let mut findings = Vec::new();
     for (host, entry) in &uses {

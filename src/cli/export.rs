@@ -75,8 +75,12 @@ impl Export {
                         None => print(&text)?,
                         Some(directory) => {
                             let path = directory.join(format!("{}.zone", zone.zone));
-                            std::fs::write(&path, text)
-                                .with_context(|| format!("writing {}", path.display()))?;
+                            std::fs::write(&path, text).with_context(|| {
+                                format!(
+                                    "writing {}; does the directory of --output-dir exist?",
+                                    path.display()
+                                )
+                            })?;
                         }
                     }
                 }

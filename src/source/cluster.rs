@@ -111,13 +111,8 @@ impl Cluster {
 
     /// Watches one version until another should be: returns when discovery is to be asked again.
     async fn watch(&self, version: &'static str, backoff: &mut Backoff) {
-        let resource =
-            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, version, KIND), PLURAL);
-        let api: Api<Object> = match &self.namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        };
-        let mut events = pin!(watcher::watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)));
+        let mut events =
+            pin!(watcher::watcher(self.api(version), watcher::Config::default().timeout(WATCH_SECONDS)));
         let mut changed = pin!(version_changed(&self.client, version));
         let mut listing: Vec<Entry> = Vec::new();
         loop {
@@ -151,6 +146,16 @@ impl Cluster {
         }
     }
 
+    /// ServiceEntries in one version, of the namespace or of all.
+    fn api(&self, version: &str) -> Api<Object> {
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, version, KIND), PLURAL);
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
     fn read(&self, object: &Object) -> Entry {
         self.feed.read(&object.json, Origin::Object)
     }
@@ -164,7 +169,7 @@ pub async fn list_once(access: &Access, namespace: Option<String>, feed: Feed) -
         let server = &cluster.server;
         anyhow::anyhow!(
             "{name}: discovering {PLURAL}.{GROUP} at {server} failed: {what}, or choose \
-                 another cluster with --kubeconfig and --context"
+             another cluster with --kubeconfig and --context"
         )
     })?;
     let Some(version) = version else {
@@ -172,12 +177,7 @@ pub async fn list_once(access: &Access, namespace: Option<String>, feed: Feed) -
             "{name}: the cluster does not serve {PLURAL}.{GROUP}; install Istio's CRDs, or name another cluster"
         );
     };
-    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, version, KIND), PLURAL);
-    let api: Api<Object> = match &cluster.namespace {
-        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
-        None => Api::all_with(cluster.client.clone(), &resource),
-    };
-    let mut events = pin!(watcher::watcher(api, watcher::Config::default()));
+    let mut events = pin!(watcher::watcher(cluster.api(version), watcher::Config::default()));
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
         match event {
