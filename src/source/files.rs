@@ -4,7 +4,7 @@
 //! swaps and network file systems alike, where notification interfaces each miss one. What has changed is
 //! loaded once two looks in a row agree, so a half-written file does not count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -158,7 +158,8 @@ impl Files {
             let before = self.entries.get(path).cloned().unwrap_or_default();
             match self.take_file(path) {
                 Ok(entries) => {
-                    gone.extend(before.into_iter().filter(|id| entries.iter().all(|e| e.id != *id)));
+                    let kept: HashSet<&EntryId> = entries.iter().map(|entry| &entry.id).collect();
+                    gone.extend(before.into_iter().filter(|id| !kept.contains(id)));
                     changed.extend(entries);
                     self.problems.remove(path);
                     tracing::info!(file = %path.display(), "file loaded");
