@@ -112,16 +112,36 @@ pub struct Entry {
     /// Its hosts in our zones.
     pub claims: Vec<Claim>,
     /// What is wrong with it, but for `outside`.
-    findings: Vec<Finding>,
+    pub findings: Vec<Finding>,
     /// Hosts outside every zone (H2) with their position: in a large mesh most hosts are, so they become
     /// findings only when asked for.
-    outside: Vec<(u32, Box<str>)>,
+    pub outside: Vec<(u32, Box<str>)>,
 }
 
-impl Entry {
-    /// The order of claims (O1): older first, ties by namespace, name and origin; entries without a
-    /// timestamp count as newest, ordered by path and position.
-    pub fn rank(&self, other: &Entry) -> Ordering {
+/// H2, for the host at `position` of `spec.hosts`.
+pub fn outside_finding(id: &EntryId, position: u32, host: &str) -> Finding {
+    Finding::new(
+        Code::HostOutsideZones,
+        id.to_string(),
+        format!("spec.hosts[{position}]"),
+        host,
+        "no zone of this server covers the host, so it is not answered here",
+        "nothing, if another server answers it; else add its suffix with --zone",
+    )
+}
+
+/// Where an entry stands among those that claim a host, best first (O1): older first, ties by namespace, name and
+/// origin; entries without a timestamp count as newest, ordered by path and position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// `metadata.creationTimestamp`, Unix seconds.
+    pub created: Option<i64>,
+    /// Who it is.
+    pub id: EntryId,
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Rank) -> Ordering {
         match (self.created, other.created) {
             (Some(a), Some(b)) => a.cmp(&b).then_with(|| self.id.cmp(&other.id)),
             (Some(_), None) => Ordering::Less,
@@ -129,25 +149,11 @@ impl Entry {
             (None, None) => self.id.origin.cmp(&other.id.origin).then_with(|| self.id.cmp(&other.id)),
         }
     }
+}
 
-    /// Whether anything is wrong with it by itself.
-    pub fn has_findings(&self) -> bool {
-        !self.findings.is_empty() || !self.outside.is_empty()
-    }
-
-    /// What is wrong with it by itself.
-    pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
-        let outside = self.outside.iter().map(|(i, host)| {
-            Finding::new(
-                Code::HostOutsideZones,
-                self.id.to_string(),
-                format!("spec.hosts[{i}]"),
-                host,
-                "no zone of this server covers the host, so it is not answered here",
-                "nothing, if another server answers it; else add its suffix with --zone",
-            )
-        });
-        self.findings.iter().cloned().chain(outside)
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Rank) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

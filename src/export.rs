@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::index::Index;
 use crate::wire::name;
-use crate::zone::answer::{Answers, Family};
+use crate::zone::answer::{AnswersRef, Family};
 use crate::zone::{Host, SOA_TIMERS};
 
 /// A copy of the table, sorted.
@@ -86,7 +86,7 @@ fn in_order(mut hosts: Vec<(Host, ExportedHost)>) -> Vec<ExportedHost> {
 }
 
 impl ExportedHost {
-    fn new(index: &Index, host: &Host, answers: &Answers) -> ExportedHost {
+    fn new(index: &Index, host: &Host, answers: AnswersRef<'_>) -> ExportedHost {
         ExportedHost {
             host: host.to_string(),
             ttl: answers.ttl(),

@@ -1,25 +1,33 @@
 //! Live entries of every source → who owns each host, and with which addresses (chapter O, A3).
 //!
-//! Synchronous: sources call [`Index::apply`], [`Index::delete`] and [`Index::reset`]; every change is
-//! broken down into changes of hosts, and a host's answers are recomputed from all its live claims each
-//! time, so they depend on the set of entries and never on the order of events (O2).
+//! Synchronous: sources call [`Index::apply`], [`Index::delete`], [`Index::update`] and [`Index::reset`]; every change
+//! is broken down into changes of hosts, and a host's answers are recomputed from all its live claims each time, so
+//! they depend on the set of entries and never on the order of events (O2).
 //!
-//! Claims live in a `dashmap` by host. Recomputing and publishing a host happens under its shard's lock,
-//! which makes it atomic against other sources; the table it publishes to never calls back.
+//! Entries are kept packed ([`packed`]) in an [`arena`], because there may be a million of them. Nearly every host is
+//! claimed by one entry and has answers: then the table itself remembers the entry ([`Table::owner`]). Only for the
+//! others there is a list of claims.
 
-use std::cmp::Ordering;
+mod arena;
+mod packed;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering as AtomicOrdering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
-use crate::entry::{Claim, Entry, EntryId};
+use crate::entry::{self, Entry, EntryId, Rank};
 use crate::finding::{Code, Finding};
 use crate::zone::answer::Answers;
 use crate::zone::{Host, Table};
+use arena::{Arena, Number};
+pub use packed::Packed;
+use packed::{ClaimView, Paths, View};
 
 /// One source of entries (the files, the cluster, one namespace of it): its entries are replaced together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,51 +47,64 @@ pub struct Policy {
 /// A clock for serials: Unix seconds.
 pub type Clock = fn() -> u32;
 
+/// An entry of more hosts has its claims listed: the table's word for who owns a host would mean looking through all
+/// of them.
+const MOST_CLAIMS_UNLISTED: usize = 32;
+/// Entries that a search for findings looks at before it lets an event pass (L7).
+const SEARCH_STEP: usize = 256;
+
 /// The index. Share it by reference; every method takes `&self`.
 pub struct Index {
     policy: Policy,
     table: Arc<Table>,
     clock: Clock,
-    hosts: DashMap<Host, Vec<Claimant>, RandomState>,
-    partitions: Mutex<HashMap<Partition, PartitionState>>,
+    hasher: RandomState,
+    entries: Mutex<Entries>,
+    /// The claims to every host that more than one entry claims, that has no answers, or whose entry has very many
+    /// hosts. Changed under the lock of `entries` only.
+    claims: DashMap<Host, Vec<Claim>, RandomState>,
+    paths: Mutex<Paths>,
+    /// Findings of the sources themselves.
+    source_findings: Mutex<HashMap<Partition, Vec<Finding>>>,
     version: AtomicU64,
 }
 
+/// Every entry, by number and by identity.
 #[derive(Default)]
-struct PartitionState {
-    entries: HashMap<EntryId, Arc<Entry>, RandomState>,
-    /// Those of `entries` that have findings: usually few, so that they are copied under the lock quickly.
-    flawed: HashMap<EntryId, Arc<Entry>, RandomState>,
-    /// Findings of the source itself.
-    findings: Vec<Finding>,
+struct Entries {
+    arena: Arena,
+    by_identity: HashTable<Number>,
+    count: HashMap<Partition, usize>,
+    /// What is wrong with entries by themselves; usually with few.
+    findings: HashMap<Number, Arc<[Finding]>, RandomState>,
 }
 
-/// The shards of the map of claims. A shard is locked while findings are made of it and an event may wait for
-/// it (L7), so shards are many and small.
-const SHARDS: usize = 1024;
-
-/// One entry's claim to a host.
-#[derive(Clone)]
-struct Claimant {
-    entry: Arc<Entry>,
-    claim: usize,
+/// A claim: its entry, and where it begins in the entry's run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claim {
+    entry: Number,
+    at: u32,
 }
 
-impl Claimant {
-    fn claim(&self) -> &Claim {
-        &self.entry.claims[self.claim]
-    }
-
-    fn has_addresses(&self) -> bool {
-        !self.claim().addresses.is_empty()
-    }
-}
-
-/// What happens to one host's claims: out with the old version of an entry, in with the new one.
+/// What happens to a host: a claim comes or goes.
 struct Change {
-    host: Host,
-    remove: Option<Arc<Entry>>,
-    add: Option<Claimant>,
+    /// Of the host, to bring its changes together.
+    hash: u64,
+    claim: Claim,
+    comes: bool,
+}
+
+/// A claim with what decides about it.
+struct Claimant<'e> {
+    entry: View<'e>,
+    claim: ClaimView<'e>,
+    rank: Rank,
+}
+
+impl Claimant<'_> {
+    fn has_addresses(&self) -> bool {
+        self.claim.addresses().next().is_some()
+    }
 }
 
 impl Index {
@@ -93,8 +114,11 @@ impl Index {
             policy,
             table,
             clock,
-            hosts: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
-            partitions: Mutex::new(HashMap::new()),
+            hasher: RandomState::default(),
+            entries: Mutex::default(),
+            claims: DashMap::with_hasher(RandomState::default()),
+            paths: Mutex::default(),
+            source_findings: Mutex::default(),
             version: AtomicU64::new(0),
         }
     }
@@ -104,152 +128,315 @@ impl Index {
         &self.table
     }
 
+    /// Makes an entry ready to be put in. What a source collects takes a fifth of the room that way.
+    pub fn pack(&self, partition: Partition, entry: Entry) -> Packed {
+        Packed::new(partition, entry, &mut lock(&self.paths))
+    }
+
     /// An entry is new or has changed.
     pub fn apply(&self, partition: Partition, entry: Entry) {
-        self.update(partition, vec![entry], &[]);
+        let packed = self.pack(partition, entry);
+        self.change(&mut lock(&self.entries), vec![packed], &[]);
     }
 
     /// An entry is gone. Honoured for entries that never could be read, too (S6).
     pub fn delete(&self, partition: Partition, id: &EntryId) {
-        self.update(partition, Vec::new(), std::slice::from_ref(id));
-    }
-
-    /// Some entries are new or changed and others are gone, all at once: a host that moves from one to
-    /// another is never missing meanwhile.
-    pub fn update(&self, partition: Partition, entries: Vec<Entry>, gone: &[EntryId]) {
-        let mut partitions = self.lock();
-        let state = partitions.entry(partition).or_default();
-        let mut changes = Vec::new();
-        let mut changed = false;
-        for entry in entries {
-            changed |= state.replace(entry, &mut changes);
-        }
-        for old in gone.iter().filter_map(|id| state.remove(id)) {
-            changes.extend(removals(&old));
-            changed = true;
-        }
-        self.commit(changes);
-        if changed {
-            self.version.fetch_add(1, AtomicOrdering::Relaxed);
+        let mut entries = lock(&self.entries);
+        let identity = packed::identity(partition, id, |path| lock(&self.paths).number(path));
+        if let Some(number) = identity.and_then(|identity| entries.find(&self.hasher, &identity)) {
+            self.change(&mut entries, Vec::new(), &[number]);
         }
     }
 
     /// These are all entries of a partition: whatever is not among them is gone (L3).
-    pub fn reset(&self, partition: Partition, entries: Vec<Entry>) {
-        let listed: HashSet<&EntryId> = entries.iter().map(|entry| &entry.id).collect();
-        let gone: Vec<EntryId> = match self.lock().get(&partition) {
-            Some(state) => state.entries.keys().filter(|id| !listed.contains(id)).cloned().collect(),
-            None => Vec::new(),
+    pub fn reset(&self, partition: Partition, listed: Vec<Packed>) {
+        self.replace(listed, |entry| entry.identity.partition == partition.0 as u32);
+    }
+
+    /// These are all entries of some files of a partition, all at once: a host that moves from one to another is
+    /// never missing meanwhile. Returns how many are gone.
+    pub fn reset_files(&self, partition: Partition, files: &[Arc<str>], listed: Vec<Packed>) -> usize {
+        let files: HashSet<u32> = {
+            let paths = lock(&self.paths);
+            files.iter().filter_map(|path| paths.number(path)).collect()
         };
-        self.update(partition, entries, &gone);
+        self.replace(listed, |entry| {
+            entry.identity.partition == partition.0 as u32
+                && entry.path().is_some_and(|path| files.contains(&path))
+        })
+    }
+
+    /// Puts entries in, and takes those out that are `replaced` and not among them; returns how many.
+    fn replace(&self, listed: Vec<Packed>, replaced: impl Fn(&View<'_>) -> bool) -> usize {
+        let mut entries = lock(&self.entries);
+        let kept: HashSet<Number, RandomState> = listed
+            .iter()
+            .filter_map(|packed| entries.find(&self.hasher, View::identity_run(&packed.octets)))
+            .collect();
+        let gone: Vec<Number> = entries
+            .by_identity
+            .iter()
+            .filter(|number| !kept.contains(number) && entries.view(**number).is_some_and(|e| replaced(&e)))
+            .copied()
+            .collect();
+        self.change(&mut entries, listed, &gone);
+        gone.len()
     }
 
     /// Replaces the findings of a source itself: an unreadable file, an absent CRD.
     pub fn set_source_findings(&self, partition: Partition, findings: Vec<Finding>) {
-        self.lock().entry(partition).or_default().findings = findings;
-        self.version.fetch_add(1, AtomicOrdering::Relaxed);
+        lock(&self.source_findings).insert(partition, findings);
+        self.version.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Grows with every call that may change findings.
     pub fn version(&self) -> u64 {
-        self.version.load(AtomicOrdering::Relaxed)
+        self.version.load(Ordering::Relaxed)
     }
 
     /// How many entries a partition holds.
     pub fn entries(&self, partition: Partition) -> usize {
-        self.lock().get(&partition).map_or(0, |state| state.entries.len())
+        lock(&self.entries).count.get(&partition).copied().unwrap_or(0)
     }
 
     /// The entries that own a host, best first; empty if none gives it an address.
     pub fn owners(&self, host: &Host) -> Vec<EntryId> {
-        let Some(claimants) = self.hosts.get(host) else { return Vec::new() };
-        winners(&self.policy, &claimants).iter().map(|w| w.entry.id.clone()).collect()
+        let entries = lock(&self.entries);
+        let claims = self.claims_of(&entries, host);
+        let claimants = self.claimants(&entries, &claims);
+        winners(&self.policy, &claimants).into_iter().map(|winner| winner.rank.id.clone()).collect()
     }
 
-    /// Every finding: those of the entries, of the sources, and those that only all entries together
-    /// show (A7, O3, O4). Computed on call, in an order that depends on the set alone.
-    pub fn findings(&self) -> Vec<Finding> {
-        let mut findings = BTreeSet::new();
-        // Copied out first: a source that has an event must not wait for the texts.
-        let mut flawed = Vec::new();
-        for state in self.lock().values() {
-            findings.extend(state.findings.iter().cloned());
-            flawed.extend(state.flawed.values().cloned());
-        }
-        findings.extend(flawed.iter().flat_map(|entry| entry.findings()));
-        let mut by_address: HashMap<IpAddr, Vec<(Host, Arc<Entry>)>, RandomState> = HashMap::default();
-        for item in &self.hosts {
-            let claimants = item.value();
-            let winners = winners(&self.policy, claimants);
-            for claimant in claimants {
-                if !claimant.has_addresses() {
-                    findings.extend(self.no_address(claimant, winners.is_empty()));
-                } else if let Some(winner) = winners.first()
-                    && !winners.iter().any(|w| Arc::ptr_eq(&w.entry, &claimant.entry))
-                {
-                    findings.insert(claim_lost(claimant, winner));
-                }
-                for address in claimant.claim().addresses.iter() {
-                    let uses = by_address.entry(*address).or_default();
-                    uses.push((item.key().clone(), claimant.entry.clone()));
-                }
+    /// Puts entries in and takes others out, all at once.
+    fn change(&self, entries: &mut Entries, come: Vec<Packed>, gone: &[Number]) {
+        let mut changes = Vec::new();
+        let mut leaving = gone.to_vec();
+        let mut news = !gone.is_empty();
+        for packed in come {
+            let identity = View::identity_run(&packed.octets);
+            let old = entries.find(&self.hasher, identity);
+            if old.is_some_and(|old| entries.holds(old, &packed)) {
+                continue;
             }
+            leaving.extend(old);
+            let number = entries.insert(&self.hasher, packed, old);
+            self.note(entries, number, true, &mut changes);
+            news = true;
         }
-        for (address, uses) in by_address {
-            findings.extend(shared_address(address, uses));
+        for number in gone {
+            entries.forget(&self.hasher, *number);
         }
-        findings.into_iter().collect()
+        for number in &leaving {
+            self.note(entries, *number, false, &mut changes);
+        }
+        self.commit(entries, changes);
+        for number in leaving {
+            entries.arena.remove(number);
+        }
+        if news {
+            self.version.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Partition, PartitionState>> {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes what an entry's coming or going means for its hosts.
+    fn note(&self, entries: &Entries, number: Number, comes: bool, changes: &mut Vec<Change>) {
+        let claims = entries.view(number).into_iter().flat_map(|entry| entry.claims());
+        changes.extend(claims.map(|(at, claim)| Change {
+            hash: self.hasher.hash_one(claim.key()),
+            claim: Claim { entry: number, at },
+            comes,
+        }));
     }
 
     /// Applies changes host by host: first everything that ends with an answer, then the removals, so
     /// that a name kept alive by another host of the same batch never blinks (L3, D3).
-    fn commit(&self, mut changes: Vec<Change>) {
-        if changes.is_empty() {
-            return;
-        }
-        changes.sort_by(|a, b| a.host.cmp(&b.host));
+    fn commit(&self, entries: &Entries, mut changes: Vec<Change>) {
+        let key = |change: &Change| entries.claim(change.claim).map(|(_, claim)| claim.key());
+        // By host, but seldom reading one.
+        changes.sort_unstable_by(|a, b| a.hash.cmp(&b.hash).then_with(|| key(a).cmp(&key(b))));
         let now = (self.clock)();
         let mut gone = Vec::new();
-        for group in changes.chunk_by_mut(|a, b| a.host == b.host) {
-            let host = group[0].host.clone();
-            let mut claimants = self.hosts.entry(host.clone()).or_default();
-            for change in group {
-                if let Some(old) = &change.remove {
-                    claimants.retain(|c| !Arc::ptr_eq(&c.entry, old));
-                }
-                if let Some(new) = change.add.take() {
-                    let at = claimants.partition_point(|c| c.entry.rank(&new.entry) == Ordering::Less);
-                    claimants.insert(at, new);
-                }
-            }
-            claimants.shrink_to_fit();
-            match answers(&self.policy, &claimants) {
-                Some(answers) => self.table.set(&host, Some(answers), now),
-                None => gone.push(host.clone()),
-            }
-            let empty = claimants.is_empty();
-            drop(claimants);
-            if empty {
-                self.hosts.remove_if(&host, |_, claimants| claimants.is_empty());
+        for group in changes.chunk_by(|a, b| a.hash == b.hash && key(a) == key(b)) {
+            let Some((_, claim)) = entries.claim(group[0].claim) else { continue };
+            let host = claim.host();
+            let leaving: HashSet<Number, RandomState> =
+                group.iter().filter(|change| !change.comes).map(|change| change.claim.entry).collect();
+            let mut claims = self.claims_of(entries, &host);
+            claims.extend(group.iter().filter(|change| change.comes).map(|change| change.claim));
+            claims.retain(|claim| !leaving.contains(&claim.entry));
+            let answers = self.answers(&self.claimants(entries, &claims));
+            let answered = answers.is_some();
+            let owner = self.remember(entries, &host, claims, answered);
+            if answered {
+                self.table.set(&host, answers, owner, now);
+            } else {
+                gone.push(host);
             }
         }
         for host in gone {
-            // Asked again under the lock: another source may have claimed the host meanwhile.
-            let claimants = self.hosts.get(&host);
-            let answers = claimants.as_deref().and_then(|c| answers(&self.policy, c));
-            self.table.set(&host, answers, now);
+            self.table.set(&host, None, None, now);
         }
     }
 
+    /// Every live claim to a host.
+    fn claims_of(&self, entries: &Entries, host: &Host) -> Vec<Claim> {
+        if let Some(claims) = self.claims.get(host) {
+            return claims.clone();
+        }
+        let Some(number) = self.table.owner(host) else { return Vec::new() };
+        let key = (host.name.labels_wire(), host.wildcard);
+        let mut claims = entries.view(number).into_iter().flat_map(|entry| entry.claims());
+        let claim = claims.find(|(_, claim)| claim.key() == key);
+        claim.map(|(at, _)| Claim { entry: number, at }).into_iter().collect()
+    }
+
+    /// Keeps the claims to a host, or leaves it to the table to remember the only one: then returns whose.
+    fn remember(
+        &self,
+        entries: &Entries,
+        host: &Host,
+        mut claims: Vec<Claim>,
+        answered: bool,
+    ) -> Option<Number> {
+        let only = match claims[..] {
+            [claim] if answered => Some(claim.entry),
+            _ => None,
+        };
+        let owner = only.filter(|number| {
+            entries.view(*number).is_some_and(|entry| entry.claim_count() <= MOST_CLAIMS_UNLISTED)
+        });
+        if owner.is_some() || claims.is_empty() {
+            self.claims.remove(host);
+        } else {
+            claims.shrink_to_fit();
+            self.claims.insert(host.clone(), claims);
+        }
+        owner
+    }
+
+    /// What decides about claims, in the order of their rank.
+    fn claimants<'e>(&self, entries: &'e Entries, claims: &[Claim]) -> Vec<Claimant<'e>> {
+        let paths = lock(&self.paths);
+        let mut claimants: Vec<Claimant<'e>> = claims
+            .iter()
+            .filter_map(|claim| {
+                let (entry, claim) = entries.claim(*claim)?;
+                Some(Claimant { entry, claim, rank: entry.rank(&paths) })
+            })
+            .collect();
+        claimants.sort_by(|a, b| a.rank.cmp(&b.rank));
+        claimants
+    }
+
+    /// The answers of a host from all its live claims.
+    fn answers(&self, claimants: &[Claimant<'_>]) -> Option<Answers> {
+        let policy = &self.policy;
+        let ttl = |claimants: &mut dyn Iterator<Item = &Claimant<'_>>| {
+            claimants.map(|c| c.entry.ttl().unwrap_or(policy.ttl)).min().unwrap_or(policy.ttl)
+        };
+        let winners = winners(policy, claimants);
+        if winners.is_empty() {
+            let mut takers = claimants.iter().filter(|c| !c.entry.is_resolution_none()).peekable();
+            takers.peek()?;
+            return Answers::new(&policy.default_addresses, ttl(&mut takers));
+        }
+        let mut seen = HashSet::new();
+        let listed = winners.iter().flat_map(|w| w.claim.addresses());
+        let addresses: Vec<IpAddr> = listed.filter(|address| seen.insert(*address)).collect();
+        Answers::new(&addresses, ttl(&mut winners.iter().copied()))
+    }
+
+    /// Every finding: those of the entries, of the sources, and those that only all entries together
+    /// show (A7, O3, O4). Computed on call, in an order that depends on the set alone.
+    ///
+    /// Events pass between the steps of this, so it may see some entries before and some after one; the version
+    /// has moved then.
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut findings: BTreeSet<Finding> =
+            lock(&self.source_findings).values().flatten().cloned().collect();
+        let numbers: Vec<Number> = lock(&self.entries).by_identity.iter().copied().collect();
+        // An address, hashed, and the claim that has it: sixteen octets each, because there may be a million.
+        let mut addresses: Vec<(u64, Claim)> = Vec::with_capacity(numbers.len());
+        for step in numbers.chunks(SEARCH_STEP) {
+            let entries = lock(&self.entries);
+            for number in step {
+                self.search_entry(&entries, *number, &mut findings, &mut addresses);
+            }
+        }
+        let listed: Vec<Host> = self.claims.iter().map(|item| item.key().clone()).collect();
+        for step in listed.chunks(SEARCH_STEP) {
+            let entries = lock(&self.entries);
+            for host in step {
+                self.search_host(&entries, host, &mut findings);
+            }
+        }
+        addresses.sort_unstable_by_key(|(hash, claim)| (*hash, claim.entry, claim.at));
+        for group in addresses.chunk_by(|a, b| a.0 == b.0) {
+            // Most addresses have one user; a host list of one entry may have very many.
+            if group.iter().any(|(_, claim)| claim.entry != group[0].1.entry) {
+                findings.extend(self.shared_addresses(&lock(&self.entries), group));
+            }
+        }
+        findings.into_iter().collect()
+    }
+
+    /// What one entry says by itself; its addresses are collected.
+    fn search_entry(
+        &self,
+        entries: &Entries,
+        number: Number,
+        findings: &mut BTreeSet<Finding>,
+        addresses: &mut Vec<(u64, Claim)>,
+    ) {
+        let Some(entry) = entries.view(number) else { return };
+        findings.extend(entries.findings.get(&number).into_iter().flat_map(|own| own.iter().cloned()));
+        let mut outside = entry.outside().peekable();
+        if outside.peek().is_some() {
+            let id = entry.id(&lock(&self.paths));
+            findings.extend(outside.map(|(position, host)| entry::outside_finding(&id, position, host)));
+        }
+        for (at, claim) in entry.claims() {
+            let hashes = claim.addresses().map(|address| self.hasher.hash_one(address));
+            addresses.extend(hashes.map(|hash| (hash, Claim { entry: number, at })));
+        }
+    }
+
+    /// What the claims to one host say together (A7, O3). Of a host that is not listed there is nothing to say: its
+    /// only claim answers it.
+    fn search_host(&self, entries: &Entries, host: &Host, findings: &mut BTreeSet<Finding>) {
+        let claimants = self.claimants(entries, &self.claims_of(entries, host));
+        let winners = winners(&self.policy, &claimants);
+        for claimant in &claimants {
+            if !claimant.has_addresses() {
+                findings.extend(self.no_address(claimant, winners.is_empty()));
+            } else if let Some(winner) = winners.first()
+                && !winners.iter().any(|w| w.rank.id == claimant.rank.id)
+            {
+                findings.insert(claim_lost(claimant, winner));
+            }
+        }
+    }
+
+    /// O4, for claims whose addresses have one hash.
+    fn shared_addresses(&self, entries: &Entries, group: &[(u64, Claim)]) -> Vec<Finding> {
+        let paths = lock(&self.paths);
+        let mut uses: HashMap<IpAddr, Vec<Use>> = HashMap::new();
+        for (hash, claim) in group {
+            let Some((entry, claim)) = entries.claim(*claim) else { continue };
+            for address in claim.addresses().filter(|address| self.hasher.hash_one(address) == *hash) {
+                let used =
+                    Use { host: claim.host(), entry: entry.id(&paths), allocated: entry.is_allocated() };
+                uses.entry(address).or_default().push(used);
+            }
+        }
+        uses.into_iter().flat_map(|(address, uses)| shared_address(address, uses)).collect()
+    }
+
     /// A7, unless the default address or another entry serves the host.
-    fn no_address(&self, claimant: &Claimant, nobody_has: bool) -> Option<Finding> {
+    fn no_address(&self, claimant: &Claimant<'_>, nobody_has: bool) -> Option<Finding> {
         let entry = &claimant.entry;
         let defaults = !self.policy.default_addresses.is_empty();
-        if nobody_has && defaults && !entry.resolution_none {
+        if nobody_has && defaults && !entry.is_resolution_none() {
             return None;
         }
         let why = if nobody_has {
@@ -257,137 +444,153 @@ impl Index {
         } else {
             "this entry gives the host no address; another entry answers it"
         };
-        let remedy = if entry.resolution_none {
+        let remedy = if entry.is_resolution_none() {
             "list addresses in spec.addresses (with resolution NONE neither automatic allocation nor --default-address applies)"
         } else {
             "list addresses in spec.addresses, let istiod allocate them (status.addresses), or set --default-address"
         };
         Some(Finding::new(
             Code::HostNoAddress,
-            entry.id.to_string(),
-            format!("spec.hosts[{}]", claimant.claim().field),
-            &claimant.claim().host.to_string(),
+            claimant.rank.id.to_string(),
+            claimant.field(),
+            &claimant.claim.host().to_string(),
             why,
             remedy,
         ))
     }
 }
 
-impl PartitionState {
-    /// Puts an entry in and notes what that changes. False for an entry that is there already.
-    fn replace(&mut self, entry: Entry, changes: &mut Vec<Change>) -> bool {
-        if self.entries.get(&entry.id).is_some_and(|old| **old == entry) {
-            return false;
-        }
-        let new = Arc::new(entry);
-        changes.extend(self.remove(&new.id).iter().flat_map(removals));
-        changes.extend(new.claims.iter().enumerate().map(|(claim, c)| Change {
-            host: c.host.clone(),
-            remove: None,
-            add: Some(Claimant { entry: new.clone(), claim }),
-        }));
-        if new.has_findings() {
-            self.flawed.insert(new.id.clone(), new.clone());
-        }
-        self.entries.insert(new.id.clone(), new);
-        true
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Entries {
+    fn view(&self, number: Number) -> Option<View<'_>> {
+        View::new(self.arena.get(number))
     }
 
-    fn remove(&mut self, id: &EntryId) -> Option<Arc<Entry>> {
-        self.flawed.remove(id);
-        self.entries.remove(id)
+    fn claim(&self, claim: Claim) -> Option<(View<'_>, ClaimView<'_>)> {
+        let run = self.arena.get(claim.entry);
+        Some((View::new(run)?, View::claim(run, claim.at)?))
+    }
+
+    fn find(&self, hasher: &RandomState, identity: &[u8]) -> Option<Number> {
+        let same = |number: &Number| View::identity_run(self.arena.get(*number)) == identity;
+        self.by_identity.find(hasher.hash_one(identity), same).copied()
+    }
+
+    /// Whether an entry is there already, as it is.
+    fn holds(&self, number: Number, packed: &Packed) -> bool {
+        let findings = self.findings.get(&number).map_or(&[][..], |findings| findings);
+        *self.arena.get(number) == *packed.octets && *findings == packed.findings
+    }
+
+    /// Puts an entry in the place of its old version, whose run stays.
+    fn insert(&mut self, hasher: &RandomState, packed: Packed, old: Option<Number>) -> Number {
+        if let Some(old) = old {
+            self.forget(hasher, old);
+        }
+        let number = self.arena.insert(&packed.octets);
+        let Entries { arena, by_identity, .. } = self;
+        let hash = |number: &Number| hasher.hash_one(View::identity_run(arena.get(*number)));
+        by_identity.insert_unique(hash(&number), number, hash);
+        if !packed.findings.is_empty() {
+            self.findings.insert(number, packed.findings.into());
+        }
+        *self.count_of(number) += 1;
+        number
+    }
+
+    /// Takes an entry out; its run stays.
+    fn forget(&mut self, hasher: &RandomState, number: Number) {
+        let hash = hasher.hash_one(View::identity_run(self.arena.get(number)));
+        if let Ok(found) = self.by_identity.find_entry(hash, |n| *n == number) {
+            found.remove();
+            self.findings.remove(&number);
+            *self.count_of(number) -= 1;
+        }
+    }
+
+    fn count_of(&mut self, number: Number) -> &mut usize {
+        let partition = self.view(number).map_or(0, |entry| entry.identity.partition as usize);
+        self.count.entry(Partition(partition)).or_default()
     }
 }
 
-fn removals(entry: &Arc<Entry>) -> impl Iterator<Item = Change> + '_ {
-    entry.claims.iter().map(|claim| Change {
-        host: claim.host.clone(),
-        remove: Some(entry.clone()),
-        add: None,
-    })
+impl Claimant<'_> {
+    /// The path of the claim, for findings.
+    fn field(&self) -> String {
+        format!("spec.hosts[{}]", self.claim.field())
+    }
 }
 
 /// O1: the claims that are merged into the answer, oldest first. `claimants` are in rank order.
-fn winners<'c>(policy: &Policy, claimants: &'c [Claimant]) -> Vec<&'c Claimant> {
-    let mut candidates: Vec<&Claimant> = claimants.iter().filter(|c| c.has_addresses()).collect();
-    if candidates.iter().any(|c| c.entry.public) {
-        candidates.retain(|c| c.entry.public);
+fn winners<'c, 'e>(policy: &Policy, claimants: &'c [Claimant<'e>]) -> Vec<&'c Claimant<'e>> {
+    let mut candidates: Vec<&Claimant<'_>> = claimants.iter().filter(|c| c.has_addresses()).collect();
+    if candidates.iter().any(|c| c.entry.is_public()) {
+        candidates.retain(|c| c.entry.is_public());
     }
-    let preference = |c: &&Claimant| {
-        policy.prefer_namespaces.iter().position(|n| **n == *c.entry.id.namespace).unwrap_or(usize::MAX)
+    let preference = |c: &&Claimant<'_>| {
+        policy.prefer_namespaces.iter().position(|n| n == c.entry.namespace()).unwrap_or(usize::MAX)
     };
     // Candidates are in rank order, and min_by_key returns the first of equals: the oldest.
     let Some(first) = candidates.iter().copied().min_by_key(preference) else {
         return Vec::new();
     };
-    let namespace = &first.entry.id.namespace;
-    candidates.retain(|c| c.entry.id.namespace == *namespace);
+    let namespace = first.entry.namespace();
+    candidates.retain(|c| c.entry.namespace() == namespace);
     candidates
 }
 
-/// The answers of a host from all its live claims.
-fn answers(policy: &Policy, claimants: &[Claimant]) -> Option<Answers> {
-    let ttl = |claimants: &mut dyn Iterator<Item = &Claimant>| {
-        claimants.map(|c| c.entry.ttl.unwrap_or(policy.ttl)).min().unwrap_or(policy.ttl)
-    };
-    let winners = winners(policy, claimants);
-    if winners.is_empty() {
-        let mut takers = claimants.iter().filter(|c| !c.entry.resolution_none).peekable();
-        takers.peek()?;
-        return Answers::encode(&policy.default_addresses, ttl(&mut takers));
-    }
-    let mut seen = HashSet::new();
-    let listed = winners.iter().flat_map(|w| w.claim().addresses.iter().copied());
-    let addresses: Vec<IpAddr> = listed.filter(|address| seen.insert(*address)).collect();
-    Answers::encode(&addresses, ttl(&mut winners.iter().copied()))
-}
-
 /// O3.
-fn claim_lost(loser: &Claimant, winner: &Claimant) -> Finding {
-    let reason = if winner.entry.public && !loser.entry.public {
+fn claim_lost(loser: &Claimant<'_>, winner: &Claimant<'_>) -> Finding {
+    let reason = if winner.entry.is_public() && !loser.entry.is_public() {
         "is exported to every namespace and this one is not"
     } else {
         "has the preferred or older namespace"
     };
     Finding::new(
         Code::ClaimLost,
-        loser.entry.id.to_string(),
-        format!("spec.hosts[{}]", loser.claim().field),
-        &loser.claim().host.to_string(),
-        format!("{} owns the host: it {reason}", winner.entry.id),
+        loser.rank.id.to_string(),
+        loser.field(),
+        &loser.claim.host().to_string(),
+        format!("{} owns the host: it {reason}", winner.rank.id),
         "remove the host from one of the entries, or decide with --prefer-namespace",
     )
 }
 
+/// One use of an address.
+struct Use {
+    host: Host,
+    entry: EntryId,
+    allocated: bool,
+}
+
 /// O4: one finding for each entry that uses an address another entry uses for another host.
-fn shared_address(address: IpAddr, mut uses: Vec<(Host, Arc<Entry>)>) -> Vec<Finding> {
-    // Most addresses have one user; a host list of one entry may have very many.
-    if uses.windows(2).all(|pair| Arc::ptr_eq(&pair[0].1, &pair[1].1)) {
-        return Vec::new();
-    }
-    uses.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.id.cmp(&b.1.id)));
-    let one_host = uses.first().map(|u| &u.0) == uses.last().map(|u| &u.0);
+fn shared_address(address: IpAddr, mut uses: Vec<Use>) -> Vec<Finding> {
+    uses.sort_by(|a, b| (&a.host, &a.entry).cmp(&(&b.host, &b.entry)));
+    let one_host = uses.first().map(|u| &u.host) == uses.last().map(|u| &u.host);
     if one_host {
         return Vec::new();
     }
     let mut reported = HashSet::new();
     let mut findings = Vec::new();
-    for (host, entry) in &uses {
-        if reported.contains(&entry.id) {
+    for Use { host, entry, allocated } in &uses {
+        if reported.contains(entry) {
             continue;
         }
-        let Some((other_host, other)) = uses.iter().find(|(h, e)| h != host && !Arc::ptr_eq(e, entry)) else {
+        let Some(other) = uses.iter().find(|u| u.host != *host && u.entry != *entry) else {
             continue;
         };
-        reported.insert(&entry.id);
+        reported.insert(entry);
         findings.push(Finding::new(
             Code::AddressShared,
-            entry.id.to_string(),
-            if entry.allocated { "status.addresses" } else { "spec.addresses" },
+            entry.to_string(),
+            if *allocated { "status.addresses" } else { "spec.addresses" },
             &address.to_string(),
             format!(
-                "{host} and {other_host} of {} have the same address; on TCP ports the mesh cannot tell them apart",
-                other.id
+                "{host} and {} of {} have the same address; on TCP ports the mesh cannot tell them apart",
+                other.host, other.entry
             ),
             "give every host an address of its own",
         ));

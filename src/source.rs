@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::entry::{Entry, EntryId, Origin, Rules};
 use crate::finding::Finding;
-use crate::index::{Index, Partition};
+use crate::index::{Index, Packed, Partition};
 use crate::lifecycle::Awaited;
 
 /// The API group of ServiceEntry.
@@ -212,6 +212,11 @@ impl Feed {
         Entry::read(object, origin, self.index.table().zones(), &self.rules)
     }
 
+    /// Reads an object of a list.
+    pub fn pack(&self, object: &Value, origin: Origin) -> Packed {
+        self.index.pack(self.status.partition, self.read(object, origin))
+    }
+
     /// An entry is new or has changed.
     pub fn apply(&self, entry: Entry) {
         self.status.applied.fetch_add(1, Ordering::Relaxed);
@@ -224,15 +229,15 @@ impl Feed {
         self.index.delete(self.status.partition, id);
     }
 
-    /// Some are new or changed, some are gone.
-    pub fn update(&self, entries: Vec<Entry>, gone: &[EntryId]) {
+    /// These are the entries some files hold now.
+    pub fn reset_files(&self, files: &[Arc<str>], entries: Vec<Packed>) {
         self.status.applied.fetch_add(entries.len() as u64, Ordering::Relaxed);
-        self.status.deleted.fetch_add(gone.len() as u64, Ordering::Relaxed);
-        self.index.update(self.status.partition, entries, gone);
+        let gone = self.index.reset_files(self.status.partition, files, entries);
+        self.status.deleted.fetch_add(gone as u64, Ordering::Relaxed);
     }
 
     /// A complete list.
-    pub fn reset(&self, entries: Vec<Entry>) {
+    pub fn reset(&self, entries: Vec<Packed>) {
         let count = entries.len();
         self.index.reset(self.status.partition, entries);
         self.status.relists.fetch_add(1, Ordering::Relaxed);

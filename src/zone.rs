@@ -9,15 +9,18 @@
 //! the first one met on the way up (H4).
 
 pub mod answer;
+mod node;
 mod zones;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 
 use crate::wire::name::{self, Name};
-use answer::Answers;
+use answer::{Answers, AnswersRef};
+use node::{Key, KeyRef, Node};
 pub use zones::{HOSTMASTER_LABEL, NS_LABELS, SOA_TIMERS, Zone, ZoneError, Zones};
 
 /// A host of a ServiceEntry: a name, or every name below one (`*.suffix`).
@@ -42,50 +45,20 @@ impl std::fmt::Display for Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'t> {
     /// A host, or a name a wildcard matches.
-    Host(&'t Answers),
+    Host(AnswersRef<'t>),
     /// It exists without addresses: empty non-terminal or infrastructure (D3, D5).
     Empty,
     /// It does not exist.
     Missing,
 }
 
-#[derive(Debug, Default)]
-struct Node {
-    host: Option<Arc<Answers>>,
-    wildcard: Option<Arc<Answers>>,
-    /// Nodes one label down. Written under [`Table::writer`] only.
-    children: AtomicU32,
-    /// Apex, `dns.<zone>` or `ns.dns.<zone>`: always there, never matched by a wildcard (D5).
-    fixed: bool,
-    /// What keeps the way to a nested zone in existence (Z3).
-    delegation: bool,
-}
-
-impl Node {
-    fn is_needed(&self) -> bool {
-        self.host.is_some()
-            || self.wildcard.is_some()
-            || self.fixed
-            || self.delegation
-            || self.children.load(Ordering::Relaxed) > 0
-    }
-
-    fn copy(&self) -> Node {
-        Node {
-            host: self.host.clone(),
-            wildcard: self.wildcard.clone(),
-            children: AtomicU32::new(self.children.load(Ordering::Relaxed)),
-            fixed: self.fixed,
-            delegation: self.delegation,
-        }
-    }
-}
+/// A number the caller keeps with a host that has answers: who it is from. None of the table's business.
+pub type Owner = Option<NonZeroU32>;
 
 /// The zones and every name in them.
-#[derive(Debug)]
 pub struct Table {
     zones: Zones,
-    names: papaya::HashMap<Name, Node, RandomState>,
+    names: papaya::HashMap<Key, Node, RandomState>,
     writer: Mutex<()>,
     complete: AtomicBool,
     generation: AtomicU64,
@@ -95,7 +68,7 @@ pub struct Table {
 pub struct Reader<'t> {
     zones: &'t Zones,
     generation: &'t AtomicU64,
-    names: papaya::HashMapRef<'t, Name, Node, RandomState, papaya::LocalGuard<'t>>,
+    names: papaya::HashMapRef<'t, Key, Node, RandomState, papaya::LocalGuard<'t>>,
 }
 
 impl Table {
@@ -108,20 +81,21 @@ impl Table {
             complete: AtomicBool::new(false),
             generation: AtomicU64::new(0),
         };
+        let lock = table.lock();
         for zone in table.zones.iter() {
-            for fixed in [zone.apex().clone(), zone.dns_name(), zone.ns_name()] {
-                let lock = table.lock();
-                table.edit(&lock, &fixed, |node| node.fixed = true);
+            for octets in [&[], &NS_LABELS[3..], NS_LABELS] {
+                table.edit(&lock, KeyRef { zone: zone.number(), octets }, Node::set_fixed);
             }
             // Z3: a delegated child keeps the names between it and the parent's apex alive.
             if let Some(parent) = table.zones.parent(zone)
                 && let Some(up) = name::parent(zone.apex().wire())
                 && up != parent.apex().wire()
             {
-                let lock = table.lock();
-                table.edit(&lock, &Name::from_tail(up), |node| node.delegation = true);
+                let octets = &up[..up.len() - parent.apex().wire().len()];
+                table.edit(&lock, KeyRef { zone: parent.number(), octets }, Node::set_delegation);
             }
         }
+        drop(lock);
         table
     }
 
@@ -150,29 +124,37 @@ impl Table {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// Sets or removes a host's answers. `now` (Unix seconds) moves the zone's serial if anything
-    /// changed (D6). Hosts outside every zone and infrastructure names are not the caller's to set.
-    pub fn set(&self, host: &Host, answers: Option<Answers>, now: u32) {
-        let Some((zone, _)) = self.zones.covering(host.name.wire()) else {
-            return;
-        };
+    /// Sets or removes a host's answers and their owner. `now` (Unix seconds) moves the zone's serial if anything
+    /// visible changed (D6). Hosts outside every zone and infrastructure names are not the caller's to set.
+    pub fn set(&self, host: &Host, answers: Option<Answers>, owner: Owner, now: u32) {
+        let Some((zone, key)) = self.place(host) else { return };
         let lock = self.lock();
-        let had = self.names.pin().get(&host.name).and_then(|node| node.slot(host).clone());
-        if had.as_deref() == answers.as_ref() {
+        let names = self.names.pin();
+        let node = names.get(&key);
+        let had = node.and_then(|node| node.answers(host));
+        if had == answers.as_ref().map(Answers::view) {
+            if had.is_some() && node.is_some_and(|node| node.owner(host) != owner) {
+                self.edit(&lock, key, |node| node.set(host, answers, owner));
+            }
             return;
         }
         let (added, removed) = (answers.is_some() && had.is_none(), answers.is_none());
-        let answers = answers.map(Arc::new);
         if added {
             zone.adds(host);
         }
-        self.edit(&lock, &host.name, |node| *node.slot_mut(host) = answers);
+        self.edit(&lock, key, |node| node.set(host, answers, owner));
         if removed {
             zone.has_removed(host);
         }
         zone.has_changed(now);
         // After this change is visible and before the next one begins: see Reader::find.
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The owner of a host, if it has answers.
+    pub fn owner(&self, host: &Host) -> Owner {
+        let (_, key) = self.place(host)?;
+        self.names.pin().get(&key)?.owner(host)
     }
 
     /// Something outside the table that every zone shows has changed (D5, D6).
@@ -183,14 +165,24 @@ impl Table {
     }
 
     /// Every host with its answers, in no order.
-    pub fn for_each(&self, mut visit: impl FnMut(Host, &Answers)) {
-        for (name, node) in self.names.pin().iter() {
-            for (slot, wildcard) in [(&node.host, false), (&node.wildcard, true)] {
-                if let Some(answers) = slot {
-                    visit(Host { name: name.clone(), wildcard }, answers);
+    pub fn for_each(&self, mut visit: impl FnMut(Host, AnswersRef<'_>)) {
+        let zones: Vec<&Zone> = self.zones.iter().collect();
+        for (key, node) in self.names.pin().iter() {
+            let KeyRef { zone, octets } = key.view();
+            for (answers, wildcard) in [(node.host(), false), (node.wildcard(), true)] {
+                if let Some(answers) = answers {
+                    let apex = zones[usize::from(zone)].apex().wire();
+                    visit(Host { name: Name::from_tail(&[octets, apex].concat()), wildcard }, answers);
                 }
             }
         }
+    }
+
+    /// The zone of a host and the key of its node.
+    fn place<'h>(&self, host: &'h Host) -> Option<(&Zone, KeyRef<'h>)> {
+        let name = host.name.wire();
+        let (zone, apex_at) = self.zones.covering(name)?;
+        Some((zone, KeyRef { zone: zone.number(), octets: &name[..apex_at] }))
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
@@ -200,43 +192,45 @@ impl Table {
 
     /// Replaces one node by an edited copy, adding missing ancestors first, and removes it and the
     /// ancestors it alone kept afterwards.
-    fn edit(&self, _writer: &MutexGuard<'_, ()>, name: &Name, change: impl FnOnce(&mut Node)) {
+    fn edit(&self, _writer: &MutexGuard<'_, ()>, key: KeyRef<'_>, change: impl FnOnce(&mut Node)) {
         let names = self.names.pin();
-        let mut node = names.get(name).map(Node::copy).unwrap_or_default();
-        let was = names.contains_key(name);
+        let old = names.get(&key);
+        let mut node = old.map(Node::copy).unwrap_or_default();
         change(&mut node);
-        if !was && !node.is_needed() {
+        if old.is_none() && !node.is_needed() {
             return;
         }
-        if !was && let Some(up) = self.parent_in_zone(name) {
-            self.grow(&up);
+        if old.is_none()
+            && let Some(up) = key.parent()
+        {
+            self.grow(up);
         }
         if node.is_needed() {
-            names.insert(name.clone(), node);
+            names.insert(key.to_key(), node);
         } else {
-            names.remove(name);
-            self.shrink(name);
+            names.remove(&key);
+            self.shrink(key);
         }
     }
 
-    /// Counts one more child at `name`, which is created (and its ancestors before it) if missing.
-    fn grow(&self, name: &Name) {
+    /// Counts one more child at `key`, which is created (and its ancestors before it) if missing.
+    fn grow(&self, key: KeyRef<'_>) {
         let names = self.names.pin();
-        if let Some(node) = names.get(name) {
+        if let Some(node) = names.get(&key) {
             node.children.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if let Some(up) = self.parent_in_zone(name) {
-            self.grow(&up);
+        if let Some(up) = key.parent() {
+            self.grow(up);
         }
-        names.insert(name.clone(), Node { children: AtomicU32::new(1), ..Node::default() });
+        names.insert(key.to_key(), Node::above(1));
     }
 
-    /// Counts one child less above the removed `name`, and removes what is no longer needed.
-    fn shrink(&self, name: &Name) {
+    /// Counts one child less above the removed `key`, and removes what is no longer needed.
+    fn shrink(&self, key: KeyRef<'_>) {
         let names = self.names.pin();
-        let mut removed = name.clone();
-        while let Some(up) = self.parent_in_zone(&removed) {
+        let mut removed = key;
+        while let Some(up) = removed.parent() {
             let Some(node) = names.get(&up) else { return };
             node.children.fetch_sub(1, Ordering::Relaxed);
             if node.is_needed() {
@@ -245,22 +239,6 @@ impl Table {
             names.remove(&up);
             removed = up;
         }
-    }
-
-    /// The name one label up, if it is still in the same zone.
-    fn parent_in_zone(&self, name: &Name) -> Option<Name> {
-        let (_, apex_at) = self.zones.covering(name.wire())?;
-        (apex_at > 0).then(|| name::parent(name.wire()).map(Name::from_tail)).flatten()
-    }
-}
-
-impl Node {
-    fn slot(&self, host: &Host) -> &Option<Arc<Answers>> {
-        if host.wildcard { &self.wildcard } else { &self.host }
-    }
-
-    fn slot_mut(&mut self, host: &Host) -> &mut Option<Arc<Answers>> {
-        if host.wildcard { &mut self.wildcard } else { &mut self.host }
     }
 }
 
@@ -281,12 +259,12 @@ impl Reader<'_> {
     }
 
     fn find_once(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Found<'_> {
-        let node = self.names.get(name);
+        let node = self.names.get(&KeyRef { zone: zone.number(), octets: &name[..apex_at] });
         if let Some(node) = node {
-            if let Some(answers) = &node.host {
+            if let Some(answers) = node.host() {
                 return Found::Host(answers);
             }
-            if node.fixed {
+            if node.is_fixed() {
                 return Found::Empty;
             }
         }
@@ -298,14 +276,13 @@ impl Reader<'_> {
 
     /// The most specific wildcard above a name, unless the name is guarded (H4, H6). Not for the apex itself,
     /// which is infrastructure.
-    fn wildcard(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Option<&Answers> {
+    fn wildcard(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Option<AnswersRef<'_>> {
         if !zone.has_wildcards() {
             return None;
         }
-        let answers = name::offsets(&name[..apex_at])
-            .skip(1)
-            .chain([apex_at])
-            .find_map(|at| self.names.get(&name[at..])?.wildcard.as_deref())?;
+        let key = KeyRef { zone: zone.number(), octets: &name[..apex_at] };
+        let mut above = std::iter::successors(key.parent(), |key| key.parent());
+        let answers = above.find_map(|key| self.names.get(&key)?.wildcard())?;
         (!self.zones.is_search_path_product(&name[..apex_at])).then_some(answers)
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn table(zones: &[&str], hosts: &[(&str, Vec<IpAddr>)]) -> Arc<Table>
     let cluster_domain = Name::parse("cluster.local").expect("valid");
     let table = Table::new(Zones::new(names, cluster_domain, SERIAL).expect("valid zones"));
     for (text, addresses) in hosts {
-        table.set(&host(text), Answers::encode(addresses, 30), SERIAL);
+        table.set(&host(text), Answers::new(addresses, 30), None, SERIAL);
     }
     table.set_complete();
     Arc::new(table)

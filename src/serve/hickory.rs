@@ -23,7 +23,7 @@ use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder};
 use super::responder::{Arrival, Content, Decision, Outcome, Responder};
 use crate::metrics::{Counted, Counters};
 use crate::wire::query::{Edns, HEADER, Query, Refusal, Unanswerable};
-use crate::wire::reply::{self, QUESTION_POINTER, UDP_PAYLOAD};
+use crate::wire::reply::{self, QUESTION_POINTER, RECORD_HEAD, UDP_PAYLOAD};
 use crate::wire::{Rcode, Transport};
 use crate::zone::answer::Family;
 use crate::zone::{SOA_TIMERS, Zone};
@@ -240,7 +240,7 @@ impl Handler {
         let taken = HEADER + query.question.len() + spelled_out + opt;
         // A long name spelled out twice may leave no room at all.
         let room = usize::from(reply::limit(arrival.transport, query.edns)).saturating_sub(taken);
-        let fit = room / family.record_size();
+        let fit = room / (RECORD_HEAD + family.address_size());
         records.truncated = fit < records.answers.len();
         records.answers.truncate(fit);
     }

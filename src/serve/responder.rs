@@ -13,7 +13,7 @@ use crate::metrics::{Counted, Counters};
 use crate::wire::query::{self, Edns, Query, Refusal, Unanswerable};
 use crate::wire::reply::{self, OptReply, QUESTION_POINTER, Reply, Section};
 use crate::wire::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
-use crate::zone::answer::{Answers, Family};
+use crate::zone::answer::{AnswersRef, Family};
 use crate::zone::{Found, HOSTMASTER_LABEL, NS_LABELS, Reader, SOA_TIMERS, Table, Zone};
 
 /// The settings of chapter D.
@@ -90,7 +90,7 @@ pub enum Decision<'t> {
 #[derive(Clone, Copy, Debug)]
 pub enum Content<'t> {
     /// The addresses of a host.
-    Host(Family, &'t Answers),
+    Host(Family, AnswersRef<'t>),
     /// The addresses of `ns.dns.<zone>`.
     NameServer(Family),
     /// The apex's SOA.
@@ -220,7 +220,7 @@ impl Responder {
     fn content<'t>(&self, qtype: u16, arrival: Arrival, relative: &[u8], found: Found<'t>) -> Content<'t> {
         let apex = relative.is_empty();
         let addresses = |family: Family| match found {
-            Found::Host(answers) if !answers.records(family).is_empty() => {
+            Found::Host(answers) if !answers.octets(family).is_empty() => {
                 Some(Content::Host(family, answers))
             }
             Found::Empty if relative == NS_LABELS => {
@@ -294,10 +294,9 @@ impl Responder {
     ) {
         match content {
             Content::Host(family, answers) => {
-                let records = answers.records(family);
-                let size = family.record_size();
-                let first = if self.settings.rotate { counters.turn(records.len() / size) } else { 0 };
-                reply.rrset(records, size, first);
+                let (octets, size) = (answers.octets(family), family.address_size());
+                let first = if self.settings.rotate { counters.turn(octets.len() / size) } else { 0 };
+                reply.rrset(family.rtype(), answers.ttl(), octets, size, first);
             }
             Content::NameServer(family) => {
                 for address in self.name_server(family, arrival) {

@@ -22,8 +22,9 @@ pub use client::{Access, AccessError};
 
 use self::object::Object;
 use super::{Feed, GROUP, Trouble};
-use crate::entry::{Entry, EntryId, Origin};
+use crate::entry::{EntryId, Origin};
 use crate::finding::{Code, Finding};
+use crate::index::Packed;
 
 const KIND: &str = "ServiceEntry";
 const PLURAL: &str = "serviceentries";
@@ -114,7 +115,7 @@ impl Cluster {
         let mut events =
             pin!(watcher::watcher(self.api(version), watcher::Config::default().timeout(WATCH_SECONDS)));
         let mut changed = pin!(version_changed(&self.client, version));
-        let mut listing: Vec<Entry> = Vec::new();
+        let mut listing = Vec::new();
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
@@ -122,12 +123,14 @@ impl Cluster {
             };
             match event {
                 Some(Ok(Event::Init)) => listing = Vec::new(),
-                Some(Ok(Event::InitApply(object))) => listing.push(self.read(&object)),
+                Some(Ok(Event::InitApply(object))) => listing.push(self.pack(&object)),
                 Some(Ok(Event::InitDone)) => {
                     self.feed.reset(std::mem::take(&mut listing));
                     *backoff = Backoff::default();
                 }
-                Some(Ok(Event::Apply(object))) => self.feed.apply(self.read(&object)),
+                Some(Ok(Event::Apply(object))) => {
+                    self.feed.apply(self.feed.read(&object.json, Origin::Object))
+                }
                 Some(Ok(Event::Delete(object))) => {
                     self.feed.delete(&EntryId::of(&object.json, Origin::Object))
                 }
@@ -156,8 +159,8 @@ impl Cluster {
         }
     }
 
-    fn read(&self, object: &Object) -> Entry {
-        self.feed.read(&object.json, Origin::Object)
+    fn pack(&self, object: &Object) -> Packed {
+        self.feed.pack(&object.json, Origin::Object)
     }
 }
 
@@ -181,7 +184,7 @@ pub async fn list_once(access: &Access, namespace: Option<String>, feed: Feed) -
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::InitApply(object)) => listing.push(cluster.read(&object)),
+            Ok(Event::InitApply(object)) => listing.push(cluster.pack(&object)),
             Ok(Event::InitDone) => break,
             Ok(_) => {}
             Err(error) => anyhow::bail!("{name}: {}", describe(&error).1),

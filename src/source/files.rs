@@ -4,8 +4,10 @@
 //! swaps and network file systems alike, where notification interfaces each miss one. What has changed is
 //! loaded once two looks in a row agree, so a half-written file does not count.
 
-use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
+mod document;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,11 +16,15 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{Feed, Trouble};
-use crate::entry::{Entry, EntryId, Origin};
+use crate::entry::Origin;
 use crate::finding::{Code, Finding};
+use crate::index::Packed;
+use document::Document;
 
 /// Time between two looks: a change counts after this much quiet (S2).
 pub const POLL: Duration = Duration::from_millis(200);
+/// Octets read from a file at a time.
+const READ_AHEAD: usize = 64 * 1024;
 /// The name of standard input.
 const STDIN: &str = "-";
 
@@ -90,7 +96,8 @@ pub struct Files {
     paths: Vec<PathBuf>,
     feed: Arc<Feed>,
     loaded: Look,
-    entries: BTreeMap<PathBuf, Vec<EntryId>>,
+    /// Files whose entries are served.
+    served: BTreeSet<PathBuf>,
     problems: BTreeMap<PathBuf, Finding>,
 }
 
@@ -101,7 +108,7 @@ impl Files {
             paths,
             feed,
             loaded: Look::default(),
-            entries: BTreeMap::new(),
+            served: BTreeSet::new(),
             problems: BTreeMap::new(),
         };
         let look = files.look(Err)?;
@@ -148,19 +155,17 @@ impl Files {
     }
 
     fn reload(&mut self, look: &Look) {
-        let mut changed = Vec::new();
-        let mut gone = Vec::new();
+        let mut entries = Vec::new();
+        let mut files = Vec::new();
         self.problems.retain(|path, _| look.files.contains_key(path) && !look.unreadable.contains_key(path));
         for (path, stamp) in &look.files {
             if self.loaded.files.get(path) == Some(stamp) {
                 continue;
             }
-            let before = self.entries.get(path).cloned().unwrap_or_default();
             match self.take_file(path) {
-                Ok(entries) => {
-                    let kept: HashSet<&EntryId> = entries.iter().map(|entry| &entry.id).collect();
-                    gone.extend(before.into_iter().filter(|id| !kept.contains(id)));
-                    changed.extend(entries);
+                Ok(loaded) => {
+                    entries.extend(loaded);
+                    files.push(origin(path));
                     self.problems.remove(path);
                     tracing::info!(file = %path.display(), "file loaded");
                 }
@@ -173,17 +178,15 @@ impl Files {
         }
         // A file that is gone takes its entries along, unless we only cannot see it (S3).
         let hidden = |path: &Path| look.unreadable.keys().any(|unreadable| path.starts_with(unreadable));
-        let lost: Vec<PathBuf> = self
-            .entries
-            .keys()
-            .filter(|path| !look.files.contains_key(*path) && !hidden(path) && *path != Path::new(STDIN))
-            .cloned()
-            .collect();
-        for path in lost {
-            gone.extend(self.entries.remove(&path).unwrap_or_default());
-            tracing::info!(file = %path.display(), "file is gone");
-        }
-        self.feed.update(changed, &gone);
+        self.served.retain(|path| {
+            let lost = !look.files.contains_key(path) && !hidden(path) && path != Path::new(STDIN);
+            if lost {
+                files.push(origin(path));
+                tracing::info!(file = %path.display(), "file is gone");
+            }
+            !lost
+        });
+        self.feed.reset_files(&files, entries);
         self.feed.report(self.problems.values().cloned().collect());
         if self.problems.is_empty() {
             self.feed.status().recovered();
@@ -199,10 +202,10 @@ impl Files {
         }
     }
 
-    /// Reads one file and remembers what it holds; on an error the memory stays.
-    fn take_file(&mut self, path: &Path) -> Result<Vec<Entry>, LoadError> {
+    /// Reads one file and remembers that it is served; on an error the memory stays.
+    fn take_file(&mut self, path: &Path) -> Result<Vec<Packed>, LoadError> {
         let entries = read_file(path, &self.feed)?;
-        self.entries.insert(path.to_owned(), entries.iter().map(|e| e.id.clone()).collect());
+        self.served.insert(path.to_owned());
         Ok(entries)
     }
 
@@ -275,97 +278,92 @@ fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
 }
 
-fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Entry>, LoadError> {
+/// A file as its entries name it.
+fn origin(path: &Path) -> Arc<str> {
+    path.display().to_string().into()
+}
+
+/// Reads a file without ever holding all of it: only its entries, packed.
+fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
     let io = |error| LoadError::Io { path: path.to_owned(), error };
-    let text = if path == Path::new(STDIN) {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(io)?;
-        text
-    } else {
-        std::fs::read_to_string(path).map_err(io)?
-    };
-    let documents = if path.extension().is_some_and(|e| e == "json") {
-        json_documents(path, &text)?
-    } else {
-        yaml_documents(path, &text)?
-    };
-    let path: Arc<str> = path.display().to_string().into();
     let mut entries = Vec::new();
-    for (document, number) in documents.iter().zip(1u32..) {
-        if kind(document) == Some("List") {
-            let items = document.get("items").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            for (item, position) in items.iter().zip(1u32..) {
-                take_entry(item, &path, (number, position), feed, &mut entries);
+    let mut number = 0;
+    let origin = origin(path);
+    let mut take = |document: Document| {
+        number += 1;
+        document.for_each_object(|object, item| {
+            if is_service_entry(object, item) {
+                let origin = Origin::Document { path: origin.clone(), position: (number, item) };
+                entries.push(feed.pack(object, origin));
             }
-        } else {
-            take_entry(document, &path, (number, 0), feed, &mut entries);
+        });
+    };
+    let input: Box<dyn Read> = if path == Path::new(STDIN) {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(io)?)
+    };
+    let input = BufReader::with_capacity(READ_AHEAD, input);
+    if path.extension().is_some_and(|e| e == "json") {
+        for document in serde_json::Deserializer::from_reader(input).into_iter() {
+            take(document.map_err(|error| json_error(path, error))?);
+        }
+    } else {
+        let mut input = input;
+        for document in serde_saphyr::read_with_options(&mut input, yaml_options()) {
+            take(document.map_err(|error| yaml_error(path, &error))?);
         }
     }
     Ok(entries)
 }
 
-/// `kind`, with `ServiceEntryList` (what `kubectl get -o yaml` of old prints) counted as `List`.
-fn kind(document: &Value) -> Option<&str> {
-    match document.get("kind").and_then(Value::as_str) {
-        Some("ServiceEntryList") => Some("List"),
-        other => other,
-    }
-}
-
-fn take_entry(
-    document: &Value,
-    path: &Arc<str>,
-    position: (u32, u32),
-    feed: &Feed,
-    entries: &mut Vec<Entry>,
-) {
-    let group = document.get("apiVersion").and_then(Value::as_str).and_then(|v| v.split_once('/'));
-    // An item of a typed list has no kind of its own.
-    let is_service_entry = match document.get("kind").and_then(Value::as_str) {
+/// An item (from 1; 0 outside a list) of a typed list has no kind of its own.
+fn is_service_entry(object: &Value, item: u32) -> bool {
+    let group = object.get("apiVersion").and_then(Value::as_str).and_then(|v| v.split_once('/'));
+    match object.get("kind").and_then(Value::as_str) {
         Some(kind) => kind == "ServiceEntry" && group.is_none_or(|(g, _)| g == super::GROUP),
-        None => position.1 > 0 && document.get("spec").is_some_and(|spec| spec.get("hosts").is_some()),
-    };
-    if is_service_entry {
-        let origin = Origin::Document { path: path.clone(), position };
-        entries.push(feed.read(document, origin));
+        None => item > 0 && object.get("spec").is_some_and(|spec| spec.get("hosts").is_some()),
     }
 }
 
-fn json_documents(path: &Path, text: &str) -> Result<Vec<Value>, LoadError> {
-    serde_json::Deserializer::from_str(text).into_iter::<Value>().collect::<Result<_, _>>().map_err(|error| {
-        LoadError::Syntax {
-            path: path.to_owned(),
-            line: error.line() as u64,
-            column: error.column() as u64,
-            format: "JSON",
-            message: error.to_string(),
-        }
-    })
+fn json_error(path: &Path, error: serde_json::Error) -> LoadError {
+    if error.is_io() {
+        return LoadError::Io { path: path.to_owned(), error: error.into() };
+    }
+    LoadError::Syntax {
+        path: path.to_owned(),
+        line: error.line() as u64,
+        column: error.column() as u64,
+        format: "JSON",
+        message: error.to_string(),
+    }
 }
 
-fn yaml_documents(path: &Path, text: &str) -> Result<Vec<Value>, LoadError> {
+fn yaml_error(path: &Path, error: &serde_saphyr::Error) -> LoadError {
+    let at = error.location();
+    LoadError::Syntax {
+        path: path.to_owned(),
+        line: at.map_or(1, |l| l.line()),
+        column: at.map_or(1, |l| l.column()),
+        format: "YAML",
+        message: error.to_string(),
+    }
+}
+
+fn yaml_options() -> serde_saphyr::Options {
     // The library's limits are made for configuration files; a mesh's 100,000 entries in one file are
     // not an attack. Depth, anchors and aliases keep their limits.
-    let options = serde_saphyr::options! {
+    serde_saphyr::options! {
         budget: serde_saphyr::budget! {
+            max_reader_input_bytes: None,
             max_events: 50_000_000,
-            max_documents: 1_000_000,
+            max_documents: 2_000_000,
             max_nodes: 50_000_000,
             max_total_scalar_bytes: 1 << 30,
             max_total_comment_bytes: 1 << 30,
         },
         with_snippet: false,
-    };
-    serde_saphyr::from_multiple_with_options::<Value>(text, options).map_err(|error| {
-        let at = error.location();
-        LoadError::Syntax {
-            path: path.to_owned(),
-            line: at.map_or(1, |l| l.line()),
-            column: at.map_or(1, |l| l.column()),
-            format: "YAML",
-            message: error.to_string(),
-        }
-    })
+    }
 }
 
 #[cfg(test)]

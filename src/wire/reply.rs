@@ -1,7 +1,7 @@
 //! Writes a reply into a caller's buffer: header, question, records, OPT, within a size limit.
 //!
-//! Records of a host are copied as they were encoded when the host changed; their owner is a
-//! pointer to the question, so the spelling of the query is the spelling of the answer (H7, D15).
+//! The owner of a host's records is a pointer to the question, so the spelling of the query is the spelling
+//! of the answer (H7, D15).
 
 use super::query::{Edns, HEADER, Head};
 use super::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
@@ -14,6 +14,8 @@ pub const UDP_PLAIN: u16 = 512;
 pub const TCP_LIMIT: u16 = u16::MAX;
 /// The longest NSID accepted by configuration, in octets: error replies still fit 512.
 pub const MAX_NSID: usize = 128;
+/// Octets of a record before its RDATA when its owner is a pointer, RFC 1035 section 4.1.3.
+pub const RECORD_HEAD: usize = 12;
 /// A pointer to the question's name, RFC 1035 section 4.1.4.
 pub const QUESTION_POINTER: [u8; 2] = [0xc0, HEADER as u8];
 
@@ -88,17 +90,24 @@ impl<'b> Reply<'b> {
         }
     }
 
-    /// Copies as many whole records as fit, beginning with record `first` and going round; says TC
-    /// if not all did (D13: libcs that cannot use TCP still get addresses).
+    /// Writes as many records of an RRset of the question's name as fit, beginning with record `first` and going
+    /// round; says TC if not all did (D13: libcs that cannot use TCP still get addresses).
     ///
-    /// `records` is a run of records of `size` octets each.
-    pub fn rrset(&mut self, records: &[u8], size: usize, first: usize) {
-        let all = records.len() / size;
-        let fit = all.min((self.limit - self.len) / size);
-        let start = first * size;
-        let tail = (records.len() - start).min(fit * size);
-        self.copy(&records[start..start + tail]);
-        self.copy(&records[..fit * size - tail]);
+    /// `rdata` is that of every record, one after the other, `size` octets each.
+    pub fn rrset(&mut self, rtype: u16, ttl: u32, rdata: &[u8], size: usize, first: usize) {
+        let mut head = [0; RECORD_HEAD];
+        head[..2].copy_from_slice(&QUESTION_POINTER);
+        head[2..4].copy_from_slice(&rtype.to_be_bytes());
+        head[4..6].copy_from_slice(&CLASS_IN.to_be_bytes());
+        head[6..10].copy_from_slice(&ttl.to_be_bytes());
+        head[10..].copy_from_slice(&(size as u16).to_be_bytes());
+        let all = rdata.len() / size;
+        let fit = all.min((self.limit - self.len) / (RECORD_HEAD + size));
+        let (before, from) = rdata.split_at(first * size);
+        for record in from.chunks_exact(size).chain(before.chunks_exact(size)).take(fit) {
+            self.copy(&head);
+            self.copy(record);
+        }
         self.counts[0] += fit as u16;
         self.truncated |= fit < all;
     }
@@ -263,24 +272,26 @@ mod tests {
     /// [D2] [D13]
     #[test]
     fn records_go_round_and_as_many_as_fit_are_sent_with_tc() {
-        let records = b"aabbccdd";
+        let rdata = b"aabbccdd";
+        let record = |rdata: &[u8]| [b"\xc0\x0c\x00\x63\x00\x01\x00\x00\x00\x4d\x00\x02", rdata].concat();
         let cases: [(usize, u16, &[u8], bool); 8] = [
             (0, 100, b"aabbccdd", false),
             (1, 100, b"bbccddaa", false),
             (3, 100, b"ddaabbcc", false),
-            (0, 19 + 8, b"aabbccdd", false),
-            (0, 19 + 7, b"aabbcc", true),
-            (3, 19 + 4, b"ddaa", true),
-            (2, 19 + 3, b"cc", true),
-            (1, 19 + 1, b"", true),
+            (0, 19 + 4 * 14, b"aabbccdd", false),
+            (0, 19 + 4 * 14 - 1, b"aabbcc", true),
+            (3, 19 + 2 * 14, b"ddaa", true),
+            (2, 19 + 2 * 14 - 1, b"cc", true),
+            (1, 19 + 13, b"", true),
         ];
         for (first, limit, expected, truncated) in cases {
             let mut out = [0; 128];
             let mut reply = Reply::new(&mut out, QUESTION, limit, 0);
-            reply.rrset(records, 2, first);
+            reply.rrset(99, 77, rdata, 2, first);
             assert_eq!(reply.is_truncated(), truncated);
             let n = reply.finish(HEAD, Rcode::NoError, true, None);
-            assert_eq!((&out[19..n], out[7] as usize), (expected, expected.len() / 2), "{first} {limit}");
+            let records: Vec<u8> = expected.chunks(2).flat_map(record).collect();
+            assert_eq!((&out[19..n], out[7] as usize), (&records[..], expected.len() / 2), "{first} {limit}");
             assert_eq!(out[2] & 0x02 != 0, truncated);
         }
     }
@@ -319,9 +330,9 @@ mod tests {
     fn room_for_opt_is_kept() {
         let mut out = [0; 128];
         let opt = OptReply { query: Edns { nsid: false, ..EDNS }, nsid: b"", error: None };
-        let mut reply = Reply::new(&mut out, QUESTION, 19 + 11 + 5, opt.wire_len());
-        reply.rrset(b"aabbcc", 2, 0);
+        let mut reply = Reply::new(&mut out, QUESTION, 19 + 11 + 41, opt.wire_len());
+        reply.rrset(99, 77, b"aabbcc", 2, 0);
         assert!(reply.is_truncated());
-        assert_eq!(reply.finish(HEAD, Rcode::NoError, true, Some(opt)), 19 + 4 + 11);
+        assert_eq!(reply.finish(HEAD, Rcode::NoError, true, Some(opt)), 19 + 2 * 14 + 11);
     }
 }

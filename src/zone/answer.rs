@@ -1,14 +1,8 @@
-//! One host's answers, encoded once when the host changes; a query only copies octets.
+//! One host's answers: the addresses as octets, ready to be copied into a reply.
 
 use std::net::IpAddr;
 
-use crate::wire::reply::QUESTION_POINTER;
-use crate::wire::{CLASS_IN, rtype};
-
-/// Octets of an encoded A record whose owner is a pointer.
-pub const A_RECORD: usize = 16;
-/// Octets of an encoded AAAA record whose owner is a pointer.
-pub const AAAA_RECORD: usize = 28;
+use crate::wire::rtype;
 
 /// Address family of a record set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,73 +30,70 @@ impl Family {
         }
     }
 
-    /// Octets of one encoded record.
-    pub fn record_size(self) -> usize {
+    /// Octets of one address.
+    pub fn address_size(self) -> usize {
         match self {
-            Family::V4 => A_RECORD,
-            Family::V6 => AAAA_RECORD,
+            Family::V4 => 4,
+            Family::V6 => 16,
         }
     }
 }
 
-/// The A and AAAA record sets of one host, in listed order (A6), owner names left to the query.
+/// The A and AAAA record sets of one host, in listed order (A6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
-    v4: Box<[u8]>,
-    v6: Box<[u8]>,
+    ttl: u32,
+    v4: Box<[[u8; 4]]>,
+    v6: Box<[[u8; 16]]>,
+}
+
+/// [`Answers`] wherever they are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswersRef<'t> {
+    pub(super) ttl: u32,
+    pub(super) v4: &'t [[u8; 4]],
+    pub(super) v6: &'t [[u8; 16]],
 }
 
 impl Answers {
-    /// Encodes addresses; `None` without any, because such a host does not exist (A7).
-    pub fn encode(addresses: &[IpAddr], ttl: u32) -> Option<Answers> {
-        if addresses.is_empty() {
-            return None;
-        }
-        let family = |family: Family| {
-            let mut out = Vec::new();
-            for address in addresses.iter().filter(|a| Family::of(**a) == family) {
-                out.extend_from_slice(&QUESTION_POINTER);
-                out.extend_from_slice(&family.rtype().to_be_bytes());
-                out.extend_from_slice(&CLASS_IN.to_be_bytes());
-                out.extend_from_slice(&ttl.to_be_bytes());
-                match address {
-                    IpAddr::V4(a) => {
-                        out.extend_from_slice(&4u16.to_be_bytes());
-                        out.extend_from_slice(&a.octets());
-                    }
-                    IpAddr::V6(a) => {
-                        out.extend_from_slice(&16u16.to_be_bytes());
-                        out.extend_from_slice(&a.octets());
-                    }
-                }
-            }
-            out.into_boxed_slice()
-        };
-        Some(Answers { v4: family(Family::V4), v6: family(Family::V6) })
+    /// Answers from addresses; `None` without any, because such a host does not exist (A7). `ttl` in seconds.
+    pub fn new(addresses: &[IpAddr], ttl: u32) -> Option<Answers> {
+        let v4 = |a: &IpAddr| if let IpAddr::V4(a) = a { Some(a.octets()) } else { None };
+        let v6 = |a: &IpAddr| if let IpAddr::V6(a) = a { Some(a.octets()) } else { None };
+        (!addresses.is_empty()).then(|| Answers {
+            ttl,
+            v4: addresses.iter().filter_map(v4).collect(),
+            v6: addresses.iter().filter_map(v6).collect(),
+        })
     }
 
-    /// The encoded records of one family.
-    pub fn records(&self, family: Family) -> &[u8] {
+    /// The same, borrowed.
+    pub fn view(&self) -> AnswersRef<'_> {
+        AnswersRef { ttl: self.ttl, v4: &self.v4, v6: &self.v6 }
+    }
+}
+
+impl<'t> AnswersRef<'t> {
+    /// The addresses of one family, one after the other, as RDATA has them (RFC 1035 section 3.4.1, RFC 3596
+    /// section 2.2).
+    pub fn octets(&self, family: Family) -> &'t [u8] {
         match family {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
+            Family::V4 => self.v4.as_flattened(),
+            Family::V6 => self.v6.as_flattened(),
         }
     }
 
     /// The TTL all records share, in seconds.
     pub fn ttl(&self) -> u32 {
-        let records = if self.v4.is_empty() { &self.v6 } else { &self.v4 };
-        u32::from_be_bytes([records[6], records[7], records[8], records[9]])
+        self.ttl
     }
 
     /// The addresses of one family in listed order.
-    pub fn addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> + '_ {
-        self.records(family).chunks_exact(family.record_size()).map(|record| {
-            let rdata = &record[12..];
-            match <[u8; 4]>::try_from(rdata) {
-                Ok(v4) => IpAddr::from(v4),
-                Err(_) => IpAddr::from(<[u8; 16]>::try_from(rdata).unwrap_or_default()),
-            }
-        })
+    pub fn addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> + use<'t> {
+        let (v4, v6): (&'t [_], &'t [_]) = match family {
+            Family::V4 => (self.v4, &[]),
+            Family::V6 => (&[], self.v6),
+        };
+        v4.iter().map(|a| IpAddr::from(*a)).chain(v6.iter().map(|a| IpAddr::from(*a)))
     }
 }

@@ -48,6 +48,11 @@ impl Zone {
         self.hosts.load(Ordering::Relaxed)
     }
 
+    /// The same, as the table's keys have it.
+    pub(super) fn number(&self) -> u16 {
+        self.index as u16
+    }
+
     /// A host is about to get answers. Counted before it is visible: a reader that sees no wildcard in the count
     /// does not look for one.
     pub(super) fn adds(&self, host: &Host) {
@@ -98,6 +103,9 @@ pub struct Zones {
 /// Why a list of zones is refused (Z2).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ZoneError {
+    /// More than the table's keys can tell apart.
+    #[error("{0} zones are given; at most 65536 can be served")]
+    TooMany(usize),
     /// No zone at all.
     #[error("no zone is given; name at least one, for example --zone global")]
     None,
@@ -146,6 +154,9 @@ impl Zones {
         }
         if apexes.is_empty() {
             return Err(ZoneError::None);
+        }
+        if apexes.len() > usize::from(u16::MAX) + 1 {
+            return Err(ZoneError::TooMany(apexes.len()));
         }
         for zone in &apexes {
             let dns = zone.prepend("dns");

@@ -223,7 +223,7 @@ fn before_the_first_complete_list_every_name_is_servfail_and_never_nxdomain() {
         SERIAL,
     );
     let table = Arc::new(Table::new(zones.expect("valid zones")));
-    table.set(&host("a.global"), Answers::encode(&addresses(1), 30), SERIAL);
+    table.set(&host("a.global"), Answers::new(&addresses(1), 30), None, SERIAL);
     let f = Fixture::new(table.clone(), settings(), &[]);
     for name in ["a.global A", "b.global A", "global SOA", "global NS"] {
         assert_eq!(f.dig(name), ["SERVFAIL qr rd"], "{name}");

@@ -1,0 +1,285 @@
+//! An entry as the index keeps it: one run of octets, a fifth of what [`Entry`] takes.
+//!
+//! `identity head lists claims outside`, each in the format of [`postcard`]. A claim says where in the run its list of
+//! addresses begins, because the hosts of an entry share one; and a claim is known by where it begins itself, so that
+//! one of ten thousand is read without the others.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Partition;
+use crate::entry::{Entry, EntryId, Origin, Rank};
+use crate::finding::Finding;
+use crate::wire::name::Name;
+use crate::zone::Host;
+
+/// An entry ready to be put into the index.
+pub struct Packed {
+    pub(super) octets: Box<[u8]>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Who an entry is, in its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity<'a> {
+    pub(super) partition: u32,
+    namespace: &'a str,
+    name: &'a str,
+    /// Path, document and item of [`Origin::Document`].
+    document: Option<(u32, u32, u32)>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Head {
+    created: Option<i64>,
+    flags: u8,
+    ttl: Option<u32>,
+    /// Octets of all lists.
+    lists: u32,
+    claims: u32,
+    outside: u32,
+}
+
+const PUBLIC: u8 = 1;
+const RESOLUTION_NONE: u8 = 2;
+const ALLOCATED: u8 = 4;
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct ClaimRun<'a> {
+    /// The host's name in wire form, without the root.
+    labels: &'a [u8],
+    /// Position in `spec.hosts`, times two; plus one for a wildcard.
+    field: u32,
+    /// Where in the entry's run the list of addresses begins.
+    list: u32,
+}
+
+/// The paths of files, by number: an entry names its file, and a file may hold a million entries.
+#[derive(Default)]
+pub(super) struct Paths {
+    numbers: HashMap<Arc<str>, u32>,
+    texts: Vec<Arc<str>>,
+}
+
+impl Paths {
+    fn intern(&mut self, path: &Arc<str>) -> u32 {
+        *self.numbers.entry(path.clone()).or_insert_with(|| {
+            self.texts.push(path.clone());
+            (self.texts.len() - 1) as u32
+        })
+    }
+
+    pub(super) fn number(&self, path: &str) -> Option<u32> {
+        self.numbers.get(path).copied()
+    }
+}
+
+/// Appends; a `Vec` takes everything.
+fn append(out: &mut Vec<u8>, value: &impl Serialize) {
+    match postcard::to_extend(value, std::mem::take(out)) {
+        Ok(longer) => *out = longer,
+        Err(error) => unreachable!("a vector has room: {error}"),
+    }
+}
+
+impl Packed {
+    pub(super) fn new(partition: Partition, entry: Entry, paths: &mut Paths) -> Packed {
+        let mut octets = identity(partition, &entry.id, |path| Some(paths.intern(path))).unwrap_or_default();
+        let mut lists = Vec::new();
+        let mut starts = Vec::with_capacity(entry.claims.len());
+        let mut previous: Option<&Arc<[IpAddr]>> = None;
+        for claim in &entry.claims {
+            let same = previous.is_some_and(|list| *list == claim.addresses);
+            let start = if same { starts.last().copied().unwrap_or_default() } else { lists.len() };
+            if !same {
+                append(&mut lists, &&*claim.addresses);
+            }
+            starts.push(start);
+            previous = Some(&claim.addresses);
+        }
+        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        let head = Head {
+            created: entry.created,
+            flags: flag(entry.public, PUBLIC)
+                | flag(entry.resolution_none, RESOLUTION_NONE)
+                | flag(entry.allocated, ALLOCATED),
+            ttl: entry.ttl,
+            lists: lists.len() as u32,
+            claims: entry.claims.len() as u32,
+            outside: entry.outside.len() as u32,
+        };
+        append(&mut octets, &head);
+        let base = octets.len();
+        octets.extend(lists);
+        for (claim, start) in entry.claims.iter().zip(starts) {
+            append(
+                &mut octets,
+                &ClaimRun {
+                    labels: claim.host.name.labels_wire(),
+                    field: claim.field << 1 | u32::from(claim.host.wildcard),
+                    list: (base + start) as u32,
+                },
+            );
+        }
+        for outside in &entry.outside {
+            append(&mut octets, outside);
+        }
+        Packed { octets: octets.into_boxed_slice(), findings: entry.findings }
+    }
+}
+
+/// What the run of this entry begins with, and no other's; `None` if `path_number` knows its path not.
+pub(super) fn identity(
+    partition: Partition,
+    id: &EntryId,
+    path_number: impl FnOnce(&Arc<str>) -> Option<u32>,
+) -> Option<Vec<u8>> {
+    let document = match &id.origin {
+        Origin::Object => None,
+        Origin::Document { path, position: (document, item) } => Some((path_number(path)?, *document, *item)),
+    };
+    let identity =
+        Identity { partition: partition.0 as u32, namespace: &id.namespace, name: &id.name, document };
+    let mut octets = Vec::with_capacity(64);
+    append(&mut octets, &identity);
+    Some(octets)
+}
+
+/// An entry in its run.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    run: &'a [u8],
+    pub(super) identity: Identity<'a>,
+    head: Head,
+    lists_at: usize,
+}
+
+/// A claim in its entry's run.
+#[derive(Clone, Copy)]
+pub(super) struct ClaimView<'a> {
+    run: ClaimRun<'a>,
+    entry: &'a [u8],
+}
+
+impl<'a> View<'a> {
+    /// Reads a run; `None` for an empty one.
+    pub(super) fn new(run: &'a [u8]) -> Option<View<'a>> {
+        let (identity, rest) = postcard::take_from_bytes(run).ok()?;
+        let (head, rest) = postcard::take_from_bytes(rest).ok()?;
+        Some(View { run, identity, head, lists_at: run.len() - rest.len() })
+    }
+
+    /// How much of the run is its identity.
+    pub(super) fn identity_run(run: &'a [u8]) -> &'a [u8] {
+        let rest = postcard::take_from_bytes::<Identity<'_>>(run).map_or(0, |(_, rest)| rest.len());
+        &run[..run.len() - rest]
+    }
+
+    pub(super) fn id(&self, paths: &Paths) -> EntryId {
+        let Identity { namespace, name, document, .. } = self.identity;
+        let origin = match document {
+            None => Origin::Object,
+            Some((path, document, item)) => Origin::Document {
+                path: paths.texts.get(path as usize).cloned().unwrap_or_default(),
+                position: (document, item),
+            },
+        };
+        EntryId { namespace: namespace.into(), name: name.into(), origin }
+    }
+
+    pub(super) fn namespace(&self) -> &'a str {
+        self.identity.namespace
+    }
+
+    /// The number of the file's path.
+    pub(super) fn path(&self) -> Option<u32> {
+        self.identity.document.map(|(path, ..)| path)
+    }
+
+    pub(super) fn rank(&self, paths: &Paths) -> Rank {
+        Rank { created: self.head.created, id: self.id(paths) }
+    }
+
+    pub(super) fn is_public(&self) -> bool {
+        self.head.flags & PUBLIC != 0
+    }
+
+    pub(super) fn is_resolution_none(&self) -> bool {
+        self.head.flags & RESOLUTION_NONE != 0
+    }
+
+    pub(super) fn is_allocated(&self) -> bool {
+        self.head.flags & ALLOCATED != 0
+    }
+
+    pub(super) fn ttl(&self) -> Option<u32> {
+        self.head.ttl
+    }
+
+    pub(super) fn claim_count(&self) -> usize {
+        self.head.claims as usize
+    }
+
+    /// The claims, each with where it begins.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (u32, ClaimView<'a>)> + use<'a> {
+        let run = self.run;
+        let mut at = self.lists_at + self.head.lists as usize;
+        (0..self.head.claims).map_while(move |_| {
+            let (claim, rest) = postcard::take_from_bytes(&run[at..]).ok()?;
+            let here = std::mem::replace(&mut at, run.len() - rest.len());
+            Some((here as u32, ClaimView { run: claim, entry: run }))
+        })
+    }
+
+    /// The claim that begins at `at`.
+    pub(super) fn claim(run: &'a [u8], at: u32) -> Option<ClaimView<'a>> {
+        let (claim, _) = postcard::take_from_bytes(run.get(at as usize..)?).ok()?;
+        Some(ClaimView { run: claim, entry: run })
+    }
+
+    /// Hosts outside every zone (H2) with their position.
+    pub(super) fn outside(&self) -> impl Iterator<Item = (u32, &'a str)> + use<'a> {
+        let claims_at = self.lists_at + self.head.lists as usize;
+        let mut rest = &self.run[claims_at..];
+        // The claims are in the way; without any outside nobody reads them.
+        let claims = if self.head.outside > 0 { self.head.claims } else { 0 };
+        for _ in 0..claims {
+            rest = postcard::take_from_bytes::<ClaimRun<'_>>(rest).map_or(&[], |(_, rest)| rest);
+        }
+        (0..self.head.outside).map_while(move |_| {
+            let (outside, after) = postcard::take_from_bytes(rest).ok()?;
+            rest = after;
+            Some(outside)
+        })
+    }
+}
+
+impl<'a> ClaimView<'a> {
+    /// The host's name without the root, and whether it is a wildcard: what tells hosts apart.
+    pub(super) fn key(&self) -> (&'a [u8], bool) {
+        (self.run.labels, self.run.field & 1 != 0)
+    }
+
+    pub(super) fn host(&self) -> Host {
+        let (labels, wildcard) = self.key();
+        Host { name: Name::from_tail(&[labels, &[0]].concat()), wildcard }
+    }
+
+    /// Position in `spec.hosts`.
+    pub(super) fn field(&self) -> u32 {
+        self.run.field >> 1
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let list = &self.entry[self.run.list as usize..];
+        let (count, mut rest) = postcard::take_from_bytes::<u32>(list).unwrap_or_default();
+        (0..count).map_while(move |_| {
+            let (address, after) = postcard::take_from_bytes(rest).ok()?;
+            rest = after;
+            Some(address)
+        })
+    }
+}
