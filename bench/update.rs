@@ -47,7 +47,10 @@ fn main() {
     let policy = Policy { prefer_namespaces: vec![], default_addresses: vec![], ttl: 30 };
     let index = Index::new(policy, Arc::new(Table::new(zones)), || 1);
     let loading = Instant::now();
-    index.reset(Partition(0), (0..HOSTS).map(|host| index.pack(Partition(0), entry(&index, host, host))).collect());
+    index.reset(
+        Partition(0),
+        (0..HOSTS).map(|host| index.pack(Partition(0), entry(&index, host, host))).collect(),
+    );
     index.table().set_complete();
     println!("{HOSTS} hosts loaded in {:.2} s", loading.elapsed().as_secs_f64());
 

@@ -283,3 +283,85 @@ impl<'a> ClaimView<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Rules;
+    use crate::zone::Zones;
+    use serde_json::json;
+
+    fn entry(object: serde_json::Value, origin: Origin) -> Entry {
+        let name = |text: &str| Name::parse(text).expect(text);
+        let zones = Zones::new(vec![name("global")], name("cluster.local"), 0).expect("valid zones");
+        Entry::read(&object, origin, &zones, &Rules::default())
+    }
+
+    #[test]
+    fn an_entry_is_read_from_its_run_as_it_was() {
+        let entry = entry(
+            json!({
+                "metadata": {"namespace": "foo", "name": "bar", "creationTimestamp": "2024-01-31T12:00:00Z",
+                             "annotations": {"globaldns.io/ttl": "77"}},
+                "spec": {"hosts": ["a.global", "x.com", "*.b.global", "bad name", "y.org"], "exportTo": ["."],
+                         "addresses": ["240.0.0.1", "2001:db8::1"], "resolution": "DNS"}
+            }),
+            Origin::Document { path: "f.yaml".into(), position: (3, 4) },
+        );
+        let mut paths = Paths::default();
+        let packed = Packed::new(Partition(7), entry.clone(), &mut paths);
+        let view = View::new(&packed.octets).expect("a run");
+        assert_eq!(view.rank(&paths), Rank { created: entry.created, id: entry.id.clone() });
+        assert_eq!(
+            (view.identity.partition, view.path(), view.namespace()),
+            (7, paths.number("f.yaml"), "foo")
+        );
+        assert_eq!((view.ttl(), view.is_public()), (Some(77), false));
+        assert_eq!((view.is_resolution_none(), view.is_allocated()), (false, false));
+        let claims: Vec<_> = view
+            .claims()
+            .map(|(at, claim)| {
+                let again = View::claim(&packed.octets, at).expect("a claim");
+                assert_eq!(again.key(), claim.key());
+                (claim.host().to_string(), claim.field(), again.addresses().collect::<Vec<_>>())
+            })
+            .collect();
+        let expected: Vec<_> =
+            entry.claims.iter().map(|c| (c.host.to_string(), c.field, c.addresses.to_vec())).collect();
+        assert_eq!((claims, view.claim_count()), (expected, 2));
+        assert_eq!(view.outside().collect::<Vec<_>>(), [(1, "x.com"), (4, "y.org")]);
+        assert_eq!(packed.findings, entry.findings);
+        let identity = View::identity_run(&packed.octets);
+        assert_eq!(
+            super::identity(Partition(7), &entry.id, |path| paths.number(path)).as_deref(),
+            Some(identity)
+        );
+    }
+
+    /// The figure that [`super::super::Index`] promises a million of.
+    #[test]
+    fn an_ordinary_entry_takes_little_room() {
+        let object = json!({
+            "metadata": {"namespace": "ns-12", "name": "svc-000123", "creationTimestamp": "2024-01-31T12:00:00Z"},
+            "spec": {"hosts": ["svc-000123.ns-12.global"], "addresses": ["240.0.0.1"], "resolution": "STATIC"}
+        });
+        let packed = Packed::new(Partition(0), entry(object, Origin::Object), &mut Paths::default());
+        assert_eq!(packed.octets.len(), 63);
+    }
+
+    #[test]
+    fn hosts_of_one_entry_share_their_addresses() {
+        let addresses: Vec<String> = (0..200).map(|i| format!("240.0.1.{i}")).collect();
+        let hosts: Vec<String> = (0..200).map(|i| format!("h{i}.global")).collect();
+        let object = json!({"metadata": {"name": "x"}, "spec": {"hosts": hosts, "addresses": addresses}});
+        let packed = Packed::new(Partition(0), entry(object, Origin::Object), &mut Paths::default());
+        assert!(packed.octets.len() < 200 * 5 + 200 * 20, "{}", packed.octets.len());
+    }
+
+    #[test]
+    fn octets_that_are_no_entry_are_none() {
+        assert!(View::new(&[]).is_none());
+        assert!(View::claim(&[1, 2], 7).is_none());
+        assert!(View::identity_run(&[]).is_empty());
+    }
+}

@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 use super::{Feed, Trouble};
 use crate::entry::Origin;
 use crate::finding::{Code, Finding};
 use crate::index::Packed;
-use document::Document;
+use document::{Document, Reading, is_list};
 
 /// Time between two looks: a change counts after this much quiet (S2).
 pub const POLL: Duration = Duration::from_millis(200);
@@ -286,35 +287,71 @@ fn origin(path: &Path) -> Arc<str> {
 /// Reads a file without ever holding all of it: only its entries, packed.
 fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
     let io = |error| LoadError::Io { path: path.to_owned(), error };
-    let mut entries = Vec::new();
-    let mut number = 0;
-    let origin = origin(path);
-    let mut take = |document: Document| {
-        number += 1;
-        document.for_each_object(|object, item| {
-            if is_service_entry(object, item) {
-                let origin = Origin::Document { path: origin.clone(), position: (number, item) };
-                entries.push(feed.pack(object, origin));
-            }
-        });
-    };
     let input: Box<dyn Read> = if path == Path::new(STDIN) {
         Box::new(std::io::stdin())
     } else {
         Box::new(std::fs::File::open(path).map_err(io)?)
     };
     let input = BufReader::with_capacity(READ_AHEAD, input);
+    let mut file = Reader { origin: origin(path), feed, document: 0, entries: Vec::new() };
     if path.extension().is_some_and(|e| e == "json") {
-        for document in serde_json::Deserializer::from_reader(input).into_iter() {
-            take(document.map_err(|error| json_error(path, error))?);
-        }
+        file.read_json(input).map_err(|error| json_error(path, error))?;
     } else {
-        let mut input = input;
-        for document in serde_saphyr::read_with_options(&mut input, yaml_options()) {
-            take(document.map_err(|error| yaml_error(path, &error))?);
+        file.read_yaml(input).map_err(|error| yaml_error(path, &error))?;
+    }
+    Ok(file.entries)
+}
+
+/// The entries of one file.
+struct Reader<'f> {
+    origin: Arc<str>,
+    feed: &'f Feed,
+    /// The number of the document that is read, from 1.
+    document: u32,
+    entries: Vec<Packed>,
+}
+
+impl Reader<'_> {
+    fn read_json(&mut self, input: impl Read) -> serde_json::Result<()> {
+        let mut json = serde_json::Deserializer::from_reader(input);
+        while json.end().is_err() {
+            self.document += 1;
+            let (before, mut item) = (self.entries.len(), 0);
+            let mut take = |object: Value| {
+                item += 1;
+                self.take(&object, item);
+            };
+            let object = Reading::new(&mut take).deserialize(&mut json)?;
+            if !is_list(&object) {
+                self.entries.truncate(before);
+                self.take(&object, 0);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_yaml(&mut self, mut input: impl Read) -> Result<(), serde_saphyr::Error> {
+        for document in serde_saphyr::read_with_options::<_, Document>(&mut input, yaml_options()) {
+            let Document { object, items } = document?;
+            self.document += 1;
+            if !is_list(&object) {
+                self.take(&object, 0);
+                continue;
+            }
+            for (text, item) in items.iter().zip(1..) {
+                // It is our own text.
+                self.take(&serde_json::from_str(text).unwrap_or_default(), item);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, object: &Value, item: u32) {
+        if is_service_entry(object, item) {
+            let origin = Origin::Document { path: self.origin.clone(), position: (self.document, item) };
+            self.entries.push(self.feed.pack(object, origin));
         }
     }
-    Ok(entries)
 }
 
 /// An item (from 1; 0 outside a list) of a typed list has no kind of its own.

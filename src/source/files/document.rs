@@ -1,97 +1,108 @@
-//! One document of a file, with the items of a list kept as text.
+//! One document of a file, read without ever holding the tree of a whole list.
 //!
-//! A list may hold all entries of a mesh. As a tree each takes kilobytes, so items are brought back to JSON text as
-//! they are read, and made into a tree again one by one: whether a document is a list shows only at its end (`kind`
-//! comes after `items` in what kubectl prints).
+//! A list may hold all entries of a mesh, and as a tree each takes kilobytes. So the items are handed out one by one as
+//! they are read; whether the document is a list at all shows only at its end (`kind` comes after `items` in what
+//! kubectl prints), and then they count or they do not.
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// See the module.
-#[derive(Default)]
-pub(super) struct Document {
-    object: Value,
-    items: Vec<Box<str>>,
+/// Reads a document, and gives the elements of a list `items` to `item`. Its value is the rest of the document.
+pub(super) struct Reading<'f> {
+    item: &'f mut dyn FnMut(Value),
+    /// Inside `items`.
+    inside: bool,
 }
 
-impl Document {
-    /// Shows every object: the items of a list with their number from 1, or the document itself as 0.
-    pub(super) fn for_each_object(self, mut show: impl FnMut(&Value, u32)) {
-        // `ServiceEntryList` is what an old `kubectl get -o yaml` prints.
-        match self.object.get("kind").and_then(Value::as_str) {
-            Some("List" | "ServiceEntryList") => {
-                for (item, number) in self.items.iter().zip(1..) {
-                    // It is our own text.
-                    show(&serde_json::from_str(item).unwrap_or_default(), number);
-                }
-            }
-            _ => show(&self.object, 0),
-        }
+impl<'f> Reading<'f> {
+    pub(super) fn new(item: &'f mut dyn FnMut(Value)) -> Reading<'f> {
+        Reading { item, inside: false }
     }
+}
+
+/// Whether the items of a document count. `ServiceEntryList` is what an old `kubectl get -o yaml` prints.
+pub(super) fn is_list(document: &Value) -> bool {
+    matches!(document.get("kind").and_then(Value::as_str), Some("List" | "ServiceEntryList"))
+}
+
+/// A document whose items are kept as text, for a parser that takes no context along.
+pub(super) struct Document {
+    pub(super) object: Value,
+    pub(super) items: Vec<Box<str>>,
 }
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
-        deserializer.deserialize_any(DocumentVisitor)
+        let mut items = Vec::new();
+        let object =
+            Reading::new(&mut |item| items.push(item.to_string().into())).deserialize(deserializer)?;
+        Ok(Document { object, items })
     }
 }
 
-struct DocumentVisitor;
+impl<'de> DeserializeSeed<'de> for Reading<'_> {
+    type Value = Value;
 
-impl<'de> Visitor<'de> for DocumentVisitor {
-    type Value = Document;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reading<'_> {
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a manifest")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        let mut items = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
-            if key == "items" {
-                items = map.next_value::<Document>()?.items;
+            if key == "items" && !self.inside {
+                map.next_value_seed(Reading { item: &mut *self.item, inside: true })?;
             } else {
                 object.insert(key, map.next_value()?);
             }
         }
-        Ok(Document { object: object.into(), items })
+        Ok(object.into())
     }
 
-    /// The value of `items`; as a document of its own, nothing.
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Document, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element::<Value>()? {
-            items.push(serde_json::to_string(&item).map_err(A::Error::custom)?.into_boxed_str());
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        if self.inside {
+            while let Some(item) = seq.next_element()? {
+                (self.item)(item);
+            }
+        } else {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
         }
-        Ok(Document { object: Value::Null, items })
+        Ok(Value::Null)
     }
 
     // What is no map is no manifest.
 
-    fn visit_bool<E>(self, _: bool) -> Result<Document, E> {
-        Ok(Document::default())
+    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Document, E> {
-        Ok(Document::default())
+    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Document, E> {
-        Ok(Document::default())
+    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Document, E> {
-        Ok(Document::default())
+    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Document, E> {
-        Ok(Document::default())
+    fn visit_str<E>(self, _: &str) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_unit<E>(self) -> Result<Document, E> {
-        Ok(Document::default())
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 }
