@@ -148,8 +148,20 @@ impl Responder {
 
     /// Answers one message into `out`, which must hold the largest reply of the transport.
     pub fn respond(&self, message: &[u8], arrival: Arrival, counters: &Counters, out: &mut [u8]) -> Outcome {
+        self.respond_by(&self.table.read(), message, arrival, counters, out)
+    }
+
+    /// [`Responder::respond`] with a read of its table that serves many messages.
+    pub fn respond_by(
+        &self,
+        reader: &Reader<'_>,
+        message: &[u8],
+        arrival: Arrival,
+        counters: &Counters,
+        out: &mut [u8],
+    ) -> Outcome {
         match self.understand(message, arrival) {
-            Ok(query) if query.plain => self.answer(&query, arrival, counters, out),
+            Ok(query) if query.plain => self.answer(reader, &query, arrival, counters, out),
             Ok(_) => Outcome::Declined,
             Err(Unanswerable::Silence) => {
                 counters.silence(arrival.transport);
@@ -259,13 +271,13 @@ impl Responder {
     /// Writes the decided reply to a query.
     pub fn answer(
         &self,
+        reader: &Reader<'_>,
         query: &Query<'_>,
         arrival: Arrival,
         counters: &Counters,
         out: &mut [u8],
     ) -> Outcome {
-        let reader = self.table.read();
-        let decision = self.decide(query, arrival, &reader);
+        let decision = self.decide(query, arrival, reader);
         let limit = reply::limit(arrival.transport, query.edns);
         let (rcode, opt, zone) = match decision {
             Decision::Refuse { rcode, error, zone } => (rcode, self.opt(query.edns, error), zone),
