@@ -1,7 +1,7 @@
 //! The composition root: builds the parts in order, and takes them down in reverse.
 //!
-//! The control plane (sources, admin, findings) runs on the calling thread's runtime, DNS on a runtime of
-//! its own: a slow scrape or a large relist must not delay an answer.
+//! The control plane (sources, admin, findings) runs on the calling thread's runtime, DNS over TCP on a runtime of
+//! its own and DNS over UDP on plain threads: a slow scrape or a large relist must not delay an answer.
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -22,7 +22,6 @@ use crate::finding::{Code, Severity};
 use crate::index::{Index, Partition};
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
-use crate::serve::hickory::Handler;
 use crate::serve::responder::Responder;
 use crate::serve::{listen, tcp, udp};
 use crate::source::advertise::Advertise;
@@ -35,8 +34,10 @@ use crate::zone::Table;
 const FINDINGS_EVERY: Duration = Duration::from_secs(1);
 /// The most findings logged at once.
 const FINDINGS_LOGGED: usize = 50;
-/// Descriptors kept for everything but DNS connections.
+/// Descriptors kept for everything but DNS.
 const DESCRIPTORS_BESIDE: u64 = 64;
+/// Threads that answer TCP: there for the few replies that UDP cannot hold.
+const TCP_THREADS: usize = 2;
 /// The longest wait for TCP replies in flight after the lameduck time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -167,6 +168,7 @@ pub struct Running {
     stop_admin: CancellationToken,
     stop_files: Arc<AtomicBool>,
     tcp: Arc<tcp::Server>,
+    udp: Option<udp::Workers>,
     data: Option<tokio::runtime::Runtime>,
 }
 
@@ -185,16 +187,16 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     ));
 
     let data = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
-        .thread_name("dns")
+        .worker_threads(TCP_THREADS)
+        .thread_name("tcp")
         .enable_all()
         .build()
-        .context("starting the DNS runtime")?;
-    make_room_for_connections(config.tcp_connections);
+        .context("starting the runtime of DNS over TCP")?;
+    make_room_for_connections(config.tcp_connections, config.workers * config.listen.len());
     let drain = CancellationToken::new();
     let tcp = tcp::Server::new(
         responder.clone(),
-        metrics.worker(),
+        metrics.pool(),
         metrics.tcp(),
         tcp::Limits { connections: config.tcp_connections, idle: tcp::IDLE_TIMEOUT },
         drain.clone(),
@@ -208,10 +210,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stop_admin: CancellationToken::new(),
         stop_files: Arc::new(AtomicBool::new(false)),
         tcp: tcp.clone(),
+        udp: None,
         data: None,
     };
     let data = running.data.insert(data);
-    running.dns = serve_dns(&config, &core, &metrics, &responder, &tcp, data)?;
+    let workers = running.udp.insert(udp::Workers::default());
+    running.dns = serve_dns(&config, &core, &metrics, &responder, &tcp, data, workers)?;
     if let Some(at) = config.admin_listen {
         let listener = tokio::net::TcpListener::from_std(listen::admin(at.address, at.any_host)?)?;
         let address = listener.local_addr()?;
@@ -228,9 +232,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
 /// Raises the limit of open files to what the system allows us: with fewer descriptors than connections, new
 /// ones could not even be accepted to close idle ones (D14), and the admin listener would starve.
-fn make_room_for_connections(connections: usize) {
+fn make_room_for_connections(connections: usize, workers: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let wanted = connections as u64 + DESCRIPTORS_BESIDE;
+    let wanted = (connections + workers) as u64 + DESCRIPTORS_BESIDE;
     let limits = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < hard {
             setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -256,20 +260,21 @@ fn serve_dns(
     responder: &Arc<Responder>,
     tcp: &Arc<tcp::Server>,
     data: &tokio::runtime::Runtime,
+    workers: &mut udp::Workers,
 ) -> anyhow::Result<Vec<SocketAddr>> {
     let mut bound = Vec::new();
     for at in &config.listen {
-        let listener = listen::dns(at.address, at.any_host)?;
-        let address = listener.udp.local_addr()?;
+        let listener = listen::dns(at.address, at.any_host, config.workers)?;
         let _inside = data.enter();
-        let socket = tokio::net::UdpSocket::from_std(listener.udp)?;
         let stream = tokio::net::TcpListener::from_std(listener.tcp)?;
-        let counters = metrics.worker();
-        let handler = Handler::new(responder.clone(), counters.clone());
+        let address = stream.local_addr()?;
         let listening = core.readiness.await_for(format!("DNS on {address}"));
-        let serving = udp::serve(socket, responder.clone(), handler, counters);
+        for socket in listener.udp {
+            workers
+                .start(socket, responder.clone(), metrics.worker())
+                .with_context(|| format!("serving DNS on {address} (UDP)"))?;
+        }
         let accepting = tcp.clone().accept(stream);
-        data.spawn(serving);
         data.spawn(async move {
             drop(listening);
             accepting.await;
@@ -320,13 +325,18 @@ impl Running {
         self.readiness.is_ready()
     }
 
-    /// L5: not ready at once, answering for `lameduck`, then TCP replies in flight are finished.
+    /// L5: not ready at once, answering for `lameduck`, then TCP replies in flight are finished and queued UDP queries
+    /// answered.
     pub async fn stop(mut self, lameduck: Duration) {
         self.readiness.drain();
         tokio::time::sleep(lameduck).await;
         self.drain.cancel();
         if tokio::time::timeout(DRAIN_LIMIT, self.tcp.drained()).await.is_err() {
             tracing::warn!("TCP replies were still in flight; closing their connections");
+        }
+        if let Some(udp) = self.udp.take() {
+            // It blocks, and a second signal must be heard meanwhile.
+            let _ = tokio::task::spawn_blocking(|| udp.stop()).await;
         }
         self.stop_files.store(true, Ordering::Relaxed);
         self.stop_admin.cancel();

@@ -86,6 +86,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// `--admin-listen`; `None` for `off`.
     pub admin_listen: Option<Listen>,
+    /// `--workers` (L1): threads that answer UDP, per address.
+    pub workers: usize,
     /// `--tcp-connections` (D14).
     pub tcp_connections: usize,
     /// `--lameduck` (L5).

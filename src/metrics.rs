@@ -48,14 +48,22 @@ const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Udp, "udp"), (Transport:
 const FAMILIES: [(Family, &str); 2] = [(Family::V4, "4"), (Family::V6, "6")];
 
 /// What one worker counts. Relaxed atomics: a scrape may be one query behind.
+///
+/// Nearly every UDP query adds to four of these numbers, and an atomic addition costs as much as looking up a name. A
+/// thread that is alone in counting therefore adds by a load and a store ([`Counters::alone`]).
+// Two cache lines, which the processor fetches together: no worker writes where another one does.
+#[repr(align(128))]
 pub struct Counters {
     zones: usize,
+    alone: bool,
     requests: Box<[AtomicU64]>,
     responses: Box<[AtomicU64]>,
     durations: [[AtomicU64; DURATION_BOUNDS.len() + 1]; 2],
     duration_nanos: [AtomicU64; 2],
     silent: [AtomicU64; 2],
     truncated: [AtomicU64; 2],
+    send_errors: AtomicU64,
+    receive_errors: AtomicU64,
     turn: AtomicU32,
 }
 
@@ -73,18 +81,35 @@ pub struct Counted<'z> {
 }
 
 impl Counters {
-    /// Counters for a server of `zones` zones.
+    /// Counters for a server of `zones` zones, to be shared among threads.
     pub fn new(zones: usize) -> Counters {
-        let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect();
+        // What follows on the heap may be another worker's: the same distance as between two `Counters`.
+        let zeros = |n: usize| (0..n + 16).map(|_| AtomicU64::new(0)).collect();
         Counters {
             zones,
+            alone: false,
             requests: zeros((zones + 1) * 4 * TYPES.len()),
             responses: zeros((zones + 1) * 2 * Rcode::ALL.len()),
             durations: Default::default(),
             duration_nanos: Default::default(),
             silent: Default::default(),
             truncated: Default::default(),
+            send_errors: AtomicU64::new(0),
+            receive_errors: AtomicU64::new(0),
             turn: AtomicU32::new(0),
+        }
+    }
+
+    /// Counters that only one thread counts into; with two, some counts would be lost.
+    pub fn alone(zones: usize) -> Counters {
+        Counters { alone: true, ..Counters::new(zones) }
+    }
+
+    fn add(&self, counter: &AtomicU64, n: u64) {
+        if self.alone {
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        } else {
+            counter.fetch_add(n, Ordering::Relaxed);
         }
     }
 
@@ -92,36 +117,83 @@ impl Counters {
     pub fn reply(&self, query: Counted<'_>, rcode: Rcode, truncated: bool) {
         let zone = query.zone.map_or(self.zones, Zone::index);
         let (transport, family) = (query.transport as usize, query.family as usize);
-        let qtype = TYPES.iter().position(|(t, _)| *t == query.qtype).unwrap_or(TYPES.len() - 1);
-        let request = ((zone * 2 + transport) * 2 + family) * TYPES.len() + qtype;
-        self.requests[request].fetch_add(1, Ordering::Relaxed);
+        let request = ((zone * 2 + transport) * 2 + family) * TYPES.len() + type_position(query.qtype);
+        self.add(&self.requests[request], 1);
         let response = (zone * 2 + transport) * Rcode::ALL.len() + rcode.position();
-        self.responses[response].fetch_add(1, Ordering::Relaxed);
+        self.add(&self.responses[response], 1);
         if truncated {
-            self.truncated[transport].fetch_add(1, Ordering::Relaxed);
+            self.add(&self.truncated[transport], 1);
         }
     }
 
     /// Counts a message that gets no reply (D11).
     pub fn silence(&self, transport: Transport) {
-        self.silent[transport as usize].fetch_add(1, Ordering::Relaxed);
+        self.add(&self.silent[transport as usize], 1);
     }
 
-    /// Records how long a reply took, from the message's arrival in the program to the reply's bytes.
-    pub fn duration(&self, transport: Transport, taken: Duration) {
+    /// Counts replies over UDP that could not be sent.
+    pub fn send_errors(&self, replies: u64) {
+        if replies > 0 {
+            self.add(&self.send_errors, replies);
+        }
+    }
+
+    /// Counts a failure to receive over UDP.
+    pub fn receive_error(&self) {
+        self.add(&self.receive_errors, 1);
+    }
+
+    /// Records how long replies took, from the arrival of their messages in the program to their being sent. Those
+    /// of a batch have that in common.
+    pub fn durations(&self, transport: Transport, replies: usize, taken: Duration) {
+        if replies == 0 {
+            return;
+        }
+        let replies = replies as u64;
         let seconds = taken.as_secs_f64();
         let bucket = DURATION_BOUNDS.iter().position(|bound| seconds <= *bound);
         let transport = transport as usize;
-        self.durations[transport][bucket.unwrap_or(DURATION_BOUNDS.len())].fetch_add(1, Ordering::Relaxed);
+        self.add(&self.durations[transport][bucket.unwrap_or(DURATION_BOUNDS.len())], replies);
         let nanos = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
-        self.duration_nanos[transport].fetch_add(nanos, Ordering::Relaxed);
+        self.add(&self.duration_nanos[transport], nanos.saturating_mul(replies));
+    }
+
+    /// How many replies were counted.
+    #[cfg(test)]
+    pub(crate) fn replies(&self) -> u64 {
+        self.responses.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 
     /// The record of `n` to begin with (D2). A golden-ratio sequence: whatever share of the queries asks
     /// for one name, its records take turns.
     pub fn turn(&self, n: usize) -> usize {
-        let x = self.turn.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9);
-        ((u64::from(x) * n as u64) >> 32) as usize
+        let turn = if self.alone {
+            let turn = self.turn.load(Ordering::Relaxed);
+            self.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
+            turn
+        } else {
+            self.turn.fetch_add(1, Ordering::Relaxed)
+        };
+        ((u64::from(turn.wrapping_mul(0x9e37_79b9)) * n as u64) >> 32) as usize
+    }
+}
+
+/// A type's place in [`TYPES`].
+fn type_position(qtype: u16) -> usize {
+    match qtype {
+        rtype::A => 0,
+        rtype::AAAA => 1,
+        rtype::ANY => 2,
+        5 => 3,
+        rtype::DS => 4,
+        65 => 5,
+        15 => 6,
+        rtype::NS => 7,
+        12 => 8,
+        rtype::SOA => 9,
+        33 => 10,
+        16 => 11,
+        _ => TYPES.len() - 1,
     }
 }
 
@@ -150,7 +222,7 @@ pub struct TcpCounters {
 }
 
 impl Metrics {
-    /// Metrics over the program's state; workers join by [`Metrics::worker`].
+    /// Metrics over the program's state; workers join by [`Metrics::worker`] and [`Metrics::pool`].
     pub fn new(index: Arc<Index>, readiness: Readiness, sources: Vec<Arc<Status>>) -> Metrics {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
@@ -170,9 +242,18 @@ impl Metrics {
         }
     }
 
-    /// Counters for one more worker.
+    /// Counters for one more thread that counts alone.
     pub fn worker(&self) -> Arc<Counters> {
-        let counters = Arc::new(Counters::new(self.index.table().zones().count()));
+        self.join(Counters::alone)
+    }
+
+    /// Counters for threads that count together.
+    pub fn pool(&self) -> Arc<Counters> {
+        self.join(Counters::new)
+    }
+
+    fn join(&self, new: fn(usize) -> Counters) -> Arc<Counters> {
+        let counters = Arc::new(new(self.index.table().zones().count()));
         self.workers().push(counters.clone());
         counters
     }
@@ -248,7 +329,7 @@ impl Metrics {
         }
         let mut durations = FamilyBuilder::histogram(
             "globaldns_dns_request_duration_seconds",
-            "Time from a message's arrival in the program to its reply, by transport.",
+            "Time from a message's arrival in the program to its reply, by transport; over UDP that of the batch.",
         );
         let mut silent = FamilyBuilder::counter(
             "globaldns_dns_silent_total",
@@ -279,6 +360,15 @@ impl Metrics {
             durations.done(),
             silent.done(),
             truncated.done(),
+            FamilyBuilder::counter(
+                "globaldns_udp_send_errors_total",
+                "Replies over UDP that the kernel refused to send.",
+            )
+            .with(&[], sum(&|w| w.send_errors.load(Ordering::Relaxed)))
+            .done(),
+            FamilyBuilder::counter("globaldns_udp_receive_errors_total", "Failures to receive over UDP.")
+                .with(&[], sum(&|w| w.receive_errors.load(Ordering::Relaxed)))
+                .done(),
             FamilyBuilder::gauge("globaldns_tcp_connections", "Open DNS connections over TCP.")
                 .with(&[], self.tcp.open.load(Ordering::Relaxed) as f64)
                 .done(),
@@ -368,5 +458,38 @@ impl Metrics {
             relists.done(),
             errors.done(),
         ]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_counts_under_its_own_label() {
+        for (position, (number, label)) in TYPES.iter().enumerate() {
+            assert_eq!(type_position(*number), position, "{label}");
+        }
+        assert_eq!(TYPES[type_position(99)].1, "other");
+    }
+
+    /// [D2]
+    #[test]
+    fn a_thread_alone_and_threads_together_count_the_same() {
+        for counters in [Counters::alone(1), Counters::new(1)] {
+            let query =
+                Counted { transport: Transport::Udp, family: Family::V6, zone: None, qtype: rtype::A };
+            counters.reply(query, Rcode::Refused, true);
+            counters.reply(query, Rcode::Refused, false);
+            counters.durations(Transport::Udp, 3, Duration::from_nanos(2000));
+            counters.durations(Transport::Udp, 0, Duration::from_nanos(7));
+            let total = |all: &[AtomicU64]| all.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>();
+            assert_eq!(total(&counters.requests), 2);
+            assert_eq!(total(&counters.responses), 2);
+            assert_eq!(total(&counters.truncated), 1);
+            assert_eq!(counters.durations[0][1].load(Ordering::Relaxed), 3);
+            assert_eq!(total(&counters.duration_nanos), 6000);
+            assert_eq!([(); 4].map(|()| counters.turn(4)), [0, 2, 0, 3]);
+        }
     }
 }

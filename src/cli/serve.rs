@@ -35,6 +35,12 @@ pub(super) struct Serve {
         help_heading = "Life"
     )]
     listen: Vec<String>,
+    /// Threads that answer UDP on each address [default: the processors this program may use]
+    #[arg(
+        long, env = "GLOBALDNS_WORKERS", value_name = "NUMBER",
+        value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Life"
+    )]
+    workers: Option<u32>,
     /// The most TCP connections at a time
     #[arg(
         long, env = "GLOBALDNS_TCP_CONNECTIONS", value_name = "NUMBER", default_value_t = 1024,
@@ -114,6 +120,7 @@ impl Serve {
             answers,
             listen,
             admin_listen,
+            workers: self.workers.map_or_else(processors, |workers| workers as usize),
             tcp_connections: self.tcp_connections as usize,
             lameduck: self.lameduck,
         })
@@ -123,6 +130,11 @@ impl Serve {
 fn parse_listen(flag: &str, text: &str, port: u16) -> Result<Option<Listen>, ConfigError> {
     Listen::parse(text, port)
         .map_err(|error| ConfigError(format!("{flag} {text:?} is not an address to listen on; {error}")))
+}
+
+/// Those our affinity mask and our cgroup's quota leave us.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn host_name() -> Vec<u8> {

@@ -4,7 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// A port that cannot be listened on (exit code 2).
 #[derive(Debug, thiserror::Error)]
@@ -16,24 +17,29 @@ pub struct ListenError {
     remedy: String,
 }
 
-/// The two sockets of one DNS listen address.
+/// The sockets of one DNS listen address.
 pub struct Listener {
-    /// Datagrams; asks the kernel for each one's arrival address.
-    pub udp: UdpSocket,
+    /// Datagrams, which the kernel spreads over the sockets by client. A wildcard address asks for each one's arrival
+    /// address.
+    pub udp: Vec<UdpSocket>,
     /// Streams, on the same port.
     pub tcp: TcpListener,
 }
 
+/// Octets of datagrams that may wait for a worker, per socket: bursts of some thousand queries. The kernel gives
+/// what it allows (net.core.rmem_max) and takes memory only for what waits.
+pub(super) const RECEIVE_BUFFER: usize = 4 << 20;
 /// Tries to find one port for both protocols when asked for port 0.
 const PORT_ZERO_TRIES: usize = 16;
 
-/// Binds UDP and TCP on one address (D14). `fallback`: the address is a default, so `[::]` becomes `0.0.0.0`
-/// where the kernel has no IPv6.
-pub fn dns(address: SocketAddr, fallback: bool) -> Result<Listener, ListenError> {
+/// Binds `workers` sockets for UDP and one for TCP on one address (D14). `fallback`: the address is a default, so
+/// `[::]` becomes `0.0.0.0` where the kernel has no IPv6.
+pub fn dns(address: SocketAddr, fallback: bool, workers: usize) -> Result<Listener, ListenError> {
     let mut tries = if address.port() == 0 { PORT_ZERO_TRIES } else { 1 };
     loop {
         tries -= 1;
-        let (udp, bound) = with_fallback(address, fallback, "UDP", bind_udp)?;
+        let (first, bound) = with_fallback(address, fallback, "UDP", bind_udp)?;
+        let udp = join(first, bound, workers).map_err(|error| explain(bound, "UDP", error))?;
         match bind_tcp(bound) {
             Ok(tcp) => return Ok(Listener { udp, tcp }),
             // Another program has the TCP side of the port the kernel chose for UDP.
@@ -75,18 +81,46 @@ fn no_ipv6(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
+/// The first socket of an address, bound without SO_REUSEPORT: that fails beside any other program's, and beside a
+/// second instance of this one (L1).
 fn bind_udp(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
-    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
-    // D16: the reply leaves from the address the query arrived at; a wildcard socket has to ask for it.
-    if address.is_ipv6() {
-        nix::sys::socket::setsockopt(&socket.as_fd(), nix::sys::socket::sockopt::Ipv6RecvPacketInfo, &true)?;
-    } else {
-        nix::sys::socket::setsockopt(&socket.as_fd(), nix::sys::socket::sockopt::Ipv4PacketInfo, &true)?;
-    }
+    let socket = udp_socket(address)?;
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
     let bound = socket.local_addr()?;
     Ok((socket, bound))
+}
+
+/// All sockets of an address, given the first. A socket may be opened for others after it was bound; they then
+/// find it, and the kernel makes one group of them.
+fn join(first: UdpSocket, bound: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
+    let mut sockets = vec![first];
+    if workers > 1 {
+        SockRef::from(&sockets[0]).set_reuse_port(true)?;
+    }
+    for _ in 1..workers {
+        let socket = udp_socket(bound)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&bound.into())?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
+}
+
+/// A socket that waits: its worker has nothing else to do.
+fn udp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    // D16: the reply leaves from the address the query arrived at; a wildcard socket has to ask for it.
+    if address.ip().is_unspecified() {
+        let fd = socket.as_fd();
+        if address.is_ipv6() {
+            setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?;
+        } else {
+            setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?;
+        }
+    }
+    Ok(socket)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
@@ -94,6 +128,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     // Connections of an earlier run in TIME_WAIT must not keep the port; on Linux a second listener still
     // fails.
     socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(1024)?;
     Ok(TcpListener::from(socket))
@@ -105,7 +140,6 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
         // Dual-stack whatever net.ipv6.bindv6only says.
         socket.set_only_v6(false)?;
     }
-    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 

@@ -138,7 +138,7 @@ impl Server {
             let begun = Instant::now();
             if let Some(reply) = self.reply(&message, arrival) {
                 framed.feed(reply).await?;
-                self.counters.duration(Transport::Tcp, begun.elapsed());
+                self.counters.durations(Transport::Tcp, 1, begun.elapsed());
             }
             match framed.next().now_or_never() {
                 Some(Some(Ok(next))) => message = next,

@@ -1,127 +1,198 @@
-//! DNS over UDP: one loop per listen address.
+//! DNS over UDP: a thread for every socket, which receives, answers and sends datagrams in batches.
+//!
+//! A worker waits in `recvmmsg`, answers every datagram it got, and sends the replies with one `sendmmsg`. That
+//! is all it does: beside these two it makes no system call, takes no lock and allocates nothing (the general
+//! path does, which sees next to no query). `tests/alloc.rs` and `tests/syscalls/run` hold it to that.
+//!
+//! **The end** (L5) needs no timer: a socket that is shut down for reading hands out what is queued, then wakes its
+//! reader with a datagram from nobody. Linux does so although it also says ENOTCONN.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+mod batch;
+mod sys;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use socket2::SockRef;
 
 use super::hickory::Handler;
 use super::responder::{Arrival, Outcome, Responder};
 use crate::metrics::Counters;
 use crate::wire::Transport;
 use crate::wire::reply::UDP_PAYLOAD;
+use batch::{Buffers, Outbox, Reply};
+use sys::Calls;
 
-/// A datagram holds at most this much.
-const MAX_DATAGRAM: usize = 65_535;
+const _: () = assert!(batch::REPLY >= UDP_PAYLOAD as usize);
 
-/// Serves one socket until the task is dropped.
-pub async fn serve(socket: UdpSocket, responder: Arc<Responder>, handler: Handler, counters: Arc<Counters>) {
-    let mut message = vec![0; MAX_DATAGRAM];
-    let mut reply = vec![0; usize::from(UDP_PAYLOAD)];
-    let mut control = nix::cmsg_space!(nix::libc::in6_pktinfo, nix::libc::in_pktinfo);
-    let bound = socket.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
-    loop {
-        let received =
-            socket.async_io(Interest::READABLE, || receive(&socket, &mut message, &mut control)).await;
-        let begun = Instant::now();
-        let datagram = match received {
-            Ok(datagram) => datagram,
-            Err(error) => {
-                // On Linux an unconnected socket reports nothing of single clients; give way and go on.
-                tracing::debug!(%error, "receiving a datagram failed");
-                tokio::task::yield_now().await;
-                continue;
+/// The longest wait for room in a socket's send buffer, per system call.
+const SEND_PATIENCE: Duration = Duration::from_millis(10);
+/// A pause after receiving has failed: it should not, and must not become a busy loop.
+const RECEIVE_PAUSE: Duration = Duration::from_millis(50);
+/// As many datagrams as a receive queue can hold: the kernel doubles the size it is asked for, and charges more
+/// than 512 octets for the smallest datagram. So many after the stop, and none that came before it is left.
+const MOST_QUEUED: usize = 2 * super::listen::RECEIVE_BUFFER / 512;
+/// The longest wait for the workers' end. They need milliseconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The threads that answer UDP, until they are stopped or dropped.
+pub struct Workers {
+    threads: Vec<(Arc<UdpSocket>, JoinHandle<()>)>,
+    stopping: Arc<AtomicBool>,
+    /// Nothing is ever sent: the last worker to end disconnects it.
+    running: Option<mpsc::Sender<Infallible>>,
+    ended: mpsc::Receiver<Infallible>,
+}
+
+impl Default for Workers {
+    fn default() -> Workers {
+        let (running, ended) = mpsc::channel();
+        Workers { threads: Vec::new(), stopping: Arc::default(), running: Some(running), ended }
+    }
+}
+
+impl Workers {
+    /// Starts a thread that answers on one socket of [`super::listen`]. It must be the only one that counts into
+    /// `counters`.
+    pub fn start(
+        &mut self,
+        socket: UdpSocket,
+        responder: Arc<Responder>,
+        counters: Arc<Counters>,
+    ) -> io::Result<()> {
+        sys::probe(&socket).map_err(|error| {
+            let why =
+                "the kernel or a seccomp profile refuses recvmmsg or sendmmsg, which DNS over UDP needs";
+            io::Error::new(error.kind(), format!("{why}: {error}; allow both"))
+        })?;
+        socket.set_write_timeout(Some(SEND_PATIENCE))?;
+        let socket = Arc::new(socket);
+        let worker = Worker {
+            socket: socket.clone(),
+            handler: Handler::new(responder.clone(), counters.clone()),
+            responder,
+            counters,
+            stopping: self.stopping.clone(),
+        };
+        let running = self.running.clone();
+        let name = format!("udp-{}", self.threads.len());
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            worker.run();
+            drop(running);
+        })?;
+        self.threads.push((socket, thread));
+        Ok(())
+    }
+
+    /// Answers what is queued and ends (L5). Blocks until that is done; false if a worker does not end.
+    pub fn stop(mut self) -> bool {
+        self.end()
+    }
+
+    fn end(&mut self) -> bool {
+        self.stopping.store(true, Ordering::Relaxed);
+        for (socket, _) in &self.threads {
+            // ENOTCONN, see above.
+            let _ = SockRef::from(&**socket).shutdown(Shutdown::Read);
+        }
+        // Only the workers' own senders are left.
+        self.running = None;
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(STOP_PATIENCE) {
+            // A kernel that is none we know did not wake it. The exit of the program ends it, too.
+            tracing::warn!("a UDP worker does not end; leaving without it");
+            return false;
+        }
+        for (_, thread) in self.threads.drain(..) {
+            // A panic would have ended the program.
+            let _ = thread.join();
+        }
+        true
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            self.end();
+        }
+    }
+}
+
+struct Worker {
+    socket: Arc<UdpSocket>,
+    responder: Arc<Responder>,
+    handler: Handler,
+    counters: Arc<Counters>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn run(&self) {
+        // A socket that is bound to one address need not ask where datagrams arrive.
+        let bound = self.socket.local_addr().map(|address| address.ip());
+        let bound = bound.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let mut calls = Calls::new(bound.is_unspecified());
+        let mut buffers = Buffers::new();
+        let mut outbox = Outbox::new();
+        let mut left = MOST_QUEUED;
+        while left > 0 {
+            let stopping = self.stopping.load(Ordering::Relaxed);
+            let received = match calls.receive(&self.socket, &mut buffers) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    // On Linux an unconnected socket reports nothing of single clients: this is about us.
+                    tracing::debug!(%error, "receiving datagrams failed");
+                    self.counters.receive_error();
+                    if stopping {
+                        return;
+                    }
+                    std::thread::sleep(RECEIVE_PAUSE);
+                    continue;
+                }
+            };
+            let begun = Instant::now();
+            let mut at_end = false;
+            // One pin for all, and none while waiting: it would keep what the table has replaced from being freed.
+            let reader = self.responder.table().read();
+            for slot in 0..received {
+                let Some(datagram) = calls.datagram(slot) else {
+                    at_end = true;
+                    break;
+                };
+                let local = datagram.local.unwrap_or(bound);
+                let arrival = Arrival::new(Transport::Udp, datagram.peer, local);
+                let (message, out) = buffers.exchange(slot, datagram.length);
+                let outcome = match self.responder.respond_by(&reader, message, arrival, &self.counters, out)
+                {
+                    Outcome::Declined => self.handler.respond(message, arrival, out),
+                    outcome => outcome,
+                };
+                if let Outcome::Reply(length) = outcome {
+                    outbox.push(Reply { slot, length });
+                }
             }
-        };
-        let local = datagram.local.map_or(bound, |local| local.address);
-        let arrival = Arrival::new(Transport::Udp, datagram.peer, local);
-        let message = &message[..datagram.length];
-        let outcome = match responder.respond(message, arrival, &counters, &mut reply) {
-            Outcome::Declined => handler.respond(message, arrival, &mut reply),
-            outcome => outcome,
-        };
-        let Outcome::Reply(length) = outcome else { continue };
-        let sent = socket.async_io(Interest::WRITABLE, || send(&socket, &reply[..length], &datagram)).await;
-        if let Err(error) = sent {
-            // The peer is gone, a firewall said no: one client's matter.
-            tracing::debug!(%error, peer = %datagram.peer, "sending a reply failed");
-        }
-        counters.duration(Transport::Udp, begun.elapsed());
-    }
-}
-
-struct Datagram {
-    length: usize,
-    peer: SocketAddr,
-    local: Option<Local>,
-}
-
-/// Where a datagram arrived, to answer from there (D16).
-#[derive(Clone, Copy)]
-struct Local {
-    address: IpAddr,
-    interface: u32,
-}
-
-fn receive(socket: &UdpSocket, message: &mut [u8], control: &mut [u8]) -> io::Result<Datagram> {
-    let mut slices = [IoSliceMut::new(message)];
-    let received =
-        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(control), MsgFlags::MSG_DONTWAIT)?;
-    let peer = received.address.as_ref().and_then(socket_address);
-    let local = received.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Local {
-            address: Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into(),
-            interface: info.ipi_ifindex as u32,
-        }),
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Local {
-            address: Ipv6Addr::from(info.ipi6_addr.s6_addr).into(),
-            interface: info.ipi6_ifindex,
-        }),
-        _ => None,
-    });
-    match peer {
-        Some(peer) => Ok(Datagram { length: received.bytes, peer, local }),
-        None => Err(io::Error::other("a datagram without an IP source address")),
-    }
-}
-
-fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
-    if let Some(v4) = address.as_sockaddr_in() {
-        return Some(SocketAddr::V4((*v4).into()));
-    }
-    address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into()))
-}
-
-fn send(socket: &UdpSocket, reply: &[u8], query: &Datagram) -> io::Result<usize> {
-    let peer = SockaddrStorage::from(query.peer);
-    let slices = [IoSlice::new(reply)];
-    let send = |control: &[ControlMessage<'_>]| {
-        sendmsg(socket.as_raw_fd(), &slices, control, MsgFlags::MSG_DONTWAIT, Some(&peer))
-            .map_err(io::Error::from)
-    };
-    match query.local {
-        None => send(&[]),
-        Some(Local { address: IpAddr::V4(address), .. }) => {
-            let source = nix::libc::in_pktinfo {
-                ipi_ifindex: 0,
-                ipi_spec_dst: nix::libc::in_addr { s_addr: u32::from(address).to_be() },
-                ipi_addr: nix::libc::in_addr { s_addr: 0 },
-            };
-            send(&[ControlMessage::Ipv4PacketInfo(&source)])
-        }
-        Some(Local { address: IpAddr::V6(address), interface }) => {
-            // Only a link-local address needs its interface; elsewhere routing decides.
-            let interface = if address.is_unicast_link_local() { interface } else { 0 };
-            let source = nix::libc::in6_pktinfo {
-                ipi6_addr: nix::libc::in6_addr { s6_addr: address.octets() },
-                ipi6_ifindex: interface,
-            };
-            send(&[ControlMessage::Ipv6PacketInfo(&source)])
+            drop(reader);
+            let replies = outbox.len();
+            // Of what is dropped here, the peer is gone or a firewall said no: one client's matter.
+            let dropped = outbox.deliver(|rest| calls.send(&self.socket, &buffers, rest));
+            self.counters.send_errors(dropped);
+            self.counters.durations(Transport::Udp, replies, begun.elapsed());
+            if at_end {
+                return;
+            }
+            if stopping {
+                left = left.saturating_sub(received);
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,7 +173,7 @@ fn flags_of_serve() -> BTreeMap<String, String> {
 #[test]
 fn the_readme_lists_every_flag_and_every_flag_has_its_variable() {
     let flags = flags_of_serve();
-    assert!(flags.len() >= 23, "{flags:?}");
+    assert!(flags.len() >= 24, "{flags:?}");
     for (flag, variable) in &flags {
         assert_eq!(*variable, format!("GLOBALDNS_{}", flag.to_uppercase().replace('-', "_")));
         let injected =
@@ -218,6 +218,22 @@ fn the_readme_lists_every_metric() {
         .map(|rest| format!("globaldns_{}", rest.split('`').next().unwrap_or_default()))
         .collect();
     assert_eq!(listed, shown);
+}
+
+/// `unsafe` is in one file, where every block has its reason.
+#[test]
+fn unsafe_code_is_in_one_file() {
+    let files: Vec<_> = rust_files("src")
+        .into_iter()
+        .filter(|file| {
+            let text = fs::read_to_string(file).expect("readable");
+            let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+            code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
+                .any(|word| word == "unsafe" || word == "unsafe_code")
+        })
+        .map(|file| file.strip_prefix(root()).expect("below the root").display().to_string())
+        .collect();
+    assert_eq!(files, ["src/serve/udp/sys.rs"]);
 }
 
 /// The rules of `src/lib.rs`: who may know whom.

@@ -122,6 +122,23 @@ impl Program {
         }
     }
 
+    /// Its state as ps prints it: `T` is stopped.
+    pub(crate) fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a program");
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state")
+    }
+
+    /// The names of its threads, in order.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a running program");
+        let name = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        };
+        let mut names: Vec<_> = tasks.filter_map(name).map(|name| name.trim_end().to_owned()).collect();
+        names.sort();
+        names
+    }
+
     /// The first DNS address.
     pub(crate) fn dns(&self) -> SocketAddr {
         *self.dns.first().expect("the program serves DNS")

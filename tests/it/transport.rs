@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use crate::dig::dig;
-use crate::support::{Program, globaldns, wait_until};
+use crate::support::{Program, globaldns, run, wait_until};
 
 const EXAMPLE: &str = "examples/banzai-multimesh";
 
@@ -60,6 +60,38 @@ fn udp_and_tcp_share_every_listen_address() {
     }
 }
 
+/// [L1] [X0]
+#[test]
+fn workers_are_as_many_as_asked_for_on_each_address_else_one_per_processor() {
+    // A thread names itself, maybe after the program is ready.
+    let has = |program: &Program, wanted: usize| {
+        wait_until(&format!("{wanted} UDP workers"), || {
+            let threads = program.threads();
+            let workers = threads.iter().filter(|name| name.starts_with("udp-")).count();
+            (workers == wanted).then_some(())
+        });
+    };
+    let two = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"];
+    let program = Program::serve(&[&["--file", EXAMPLE, "--workers", "3"], &two[..]].concat());
+    has(&program, 6);
+    let processors = std::thread::available_parallelism().expect("their number").get();
+    has(&Program::serve(&["--file", EXAMPLE]), processors);
+}
+
+/// [L1]
+#[test]
+fn a_second_instance_is_noticed_however_many_workers_share_the_port() {
+    for workers in ["1", "4"] {
+        let first = Program::serve(&["--file", EXAMPLE, "--workers", workers]);
+        let address = first.dns().to_string();
+        let mut second = globaldns(&["serve", "--file", EXAMPLE, "--admin-listen", "off"]);
+        second.args(["--listen", &address, "--workers", workers]);
+        let ended = run(second);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("another program has port"), "{}", ended.stderr);
+    }
+}
+
 /// [L1] [D9]
 #[test]
 fn listening_on_nothing_is_allowed() {
@@ -88,6 +120,31 @@ fn after_sigterm_it_is_not_ready_answers_on_and_a_second_signal_ends_it() {
         }
         program.signal(second);
         assert_eq!(program.wait().code, Some(code), "SIG{second}");
+    }
+}
+
+/// [L5]
+#[test]
+fn what_has_arrived_when_it_stops_is_answered() {
+    let program = Program::serve(&["--file", EXAMPLE, "--workers", "2"]);
+    let query = b"\x42\x42\x01\0\0\x01\0\0\0\0\0\0\x04echo\x07default\x06global\0\0\x01\0\x01";
+    // Stopped in the literal sense, so that all of it waits in the sockets' queues when the end begins.
+    program.signal("STOP");
+    wait_until("a stopped program", || (program.state() == 'T').then_some(()));
+    let clients: Vec<_> = (0..200)
+        .map(|_| {
+            let client = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            client.connect(program.dns()).expect("an address");
+            client.send(query).expect("sent");
+            client
+        })
+        .collect();
+    program.signal("TERM");
+    program.signal("CONT");
+    assert_eq!(program.wait().code, Some(0));
+    for client in clients {
+        client.set_nonblocking(true).expect("possible");
+        assert!(client.recv(&mut [0; 512]).is_ok_and(|length| length > query.len()), "a reply");
     }
 }
 
