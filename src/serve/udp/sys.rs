@@ -1,8 +1,8 @@
 //! The system calls of the UDP loop, and the one file with `unsafe`.
 //!
-//! The kernel is given pointers to arrays that live here, and to [`Buffers`]. All of them are taken from exclusive
-//! borrows when the call is made and none is used after it; there is nothing to keep in step. Filling them in is
-//! some ten stores per datagram beside a system call.
+//! The kernel is given pointers to arrays that live here, and to [`Buffers`]. All of them are made for one call from
+//! borrows that outlast it (exclusive ones for what the kernel writes), and none is used after it: there is nothing
+//! to keep in step. Filling them in is some ten stores per datagram beside a system call.
 //!
 //! What the kernel writes are plain octets and integers, for which every bit pattern is a value, and they are read
 //! in safe code.
