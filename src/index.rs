@@ -130,7 +130,7 @@ impl Index {
 
     /// Makes an entry ready to be put in. What a source collects takes a fifth of the room that way.
     pub fn pack(&self, partition: Partition, entry: Entry) -> Packed {
-        Packed::new(partition, entry, &mut lock(&self.paths))
+        Packed::new(partition, entry, self.table.zones(), &mut lock(&self.paths))
     }
 
     /// An entry is new or has changed.
@@ -255,10 +255,11 @@ impl Index {
         // By host, but seldom reading one.
         changes.sort_unstable_by(|a, b| a.hash.cmp(&b.hash).then_with(|| key(a).cmp(&key(b))));
         let now = (self.clock)();
+        self.table.expect(changes.iter().filter(|change| change.comes).count());
         let mut gone = Vec::new();
         for group in changes.chunk_by(|a, b| a.hash == b.hash && key(a) == key(b)) {
             let Some((_, claim)) = entries.claim(group[0].claim) else { continue };
-            let host = claim.host();
+            let host = self.host(&claim);
             let leaving: HashSet<Number, RandomState> =
                 group.iter().filter(|change| !change.comes).map(|change| change.claim.entry).collect();
             let mut claims = self.claims_of(entries, &host);
@@ -284,7 +285,7 @@ impl Index {
             return claims.clone();
         }
         let Some(number) = self.table.owner(host) else { return Vec::new() };
-        let key = (host.name.labels_wire(), host.wildcard);
+        let Some(key) = packed::key(self.table.zones(), host) else { return Vec::new() };
         let mut claims = entries.view(number).into_iter().flat_map(|entry| entry.claims());
         let claim = claims.find(|(_, claim)| claim.key() == key);
         claim.map(|(at, _)| Claim { entry: number, at }).into_iter().collect()
@@ -312,6 +313,10 @@ impl Index {
             self.claims.insert(host.clone(), claims);
         }
         owner
+    }
+
+    fn host(&self, claim: &ClaimView<'_>) -> Host {
+        claim.host(self.table.zones())
     }
 
     /// What decides about claims, in the order of their rank.
@@ -408,11 +413,11 @@ impl Index {
         let winners = winners(&self.policy, &claimants);
         for claimant in &claimants {
             if !claimant.has_addresses() {
-                findings.extend(self.no_address(claimant, winners.is_empty()));
+                findings.extend(self.no_address(claimant, host, winners.is_empty()));
             } else if let Some(winner) = winners.first()
                 && !winners.iter().any(|w| w.rank.id == claimant.rank.id)
             {
-                findings.insert(claim_lost(claimant, winner));
+                findings.insert(claim_lost(claimant, winner, host));
             }
         }
     }
@@ -425,7 +430,7 @@ impl Index {
             let Some((entry, claim)) = entries.claim(*claim) else { continue };
             for address in claim.addresses().filter(|address| self.hasher.hash_one(address) == *hash) {
                 let used =
-                    Use { host: claim.host(), entry: entry.id(&paths), allocated: entry.is_allocated() };
+                    Use { host: self.host(&claim), entry: entry.id(&paths), allocated: entry.is_allocated() };
                 uses.entry(address).or_default().push(used);
             }
         }
@@ -433,7 +438,7 @@ impl Index {
     }
 
     /// A7, unless the default address or another entry serves the host.
-    fn no_address(&self, claimant: &Claimant<'_>, nobody_has: bool) -> Option<Finding> {
+    fn no_address(&self, claimant: &Claimant<'_>, host: &Host, nobody_has: bool) -> Option<Finding> {
         let entry = &claimant.entry;
         let defaults = !self.policy.default_addresses.is_empty();
         if nobody_has && defaults && !entry.is_resolution_none() {
@@ -453,7 +458,7 @@ impl Index {
             Code::HostNoAddress,
             claimant.rank.id.to_string(),
             claimant.field(),
-            &claimant.claim.host().to_string(),
+            &host.to_string(),
             why,
             remedy,
         ))
@@ -543,7 +548,7 @@ fn winners<'c, 'e>(policy: &Policy, claimants: &'c [Claimant<'e>]) -> Vec<&'c Cl
 }
 
 /// O3.
-fn claim_lost(loser: &Claimant<'_>, winner: &Claimant<'_>) -> Finding {
+fn claim_lost(loser: &Claimant<'_>, winner: &Claimant<'_>, host: &Host) -> Finding {
     let reason = if winner.entry.is_public() && !loser.entry.is_public() {
         "is exported to every namespace and this one is not"
     } else {
@@ -553,7 +558,7 @@ fn claim_lost(loser: &Claimant<'_>, winner: &Claimant<'_>) -> Finding {
         Code::ClaimLost,
         loser.rank.id.to_string(),
         loser.field(),
-        &loser.claim.host().to_string(),
+        &host.to_string(),
         format!("{} owns the host: it {reason}", winner.rank.id),
         "remove the host from one of the entries, or decide with --prefer-namespace",
     )

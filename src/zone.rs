@@ -151,6 +151,15 @@ impl Table {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
+    /// Makes room for `hosts` in all. Otherwise the map doubles again and again on the way, and what it has grown
+    /// out of stays a hole in memory.
+    pub fn expect(&self, hosts: usize) {
+        let names = self.names.pin();
+        if let Some(more) = hosts.checked_sub(names.len()) {
+            names.reserve(more);
+        }
+    }
+
     /// The owner of a host, if it has answers.
     pub fn owner(&self, host: &Host) -> Owner {
         let (_, key) = self.place(host)?;
@@ -166,13 +175,13 @@ impl Table {
 
     /// Every host with its answers, in no order.
     pub fn for_each(&self, mut visit: impl FnMut(Host, AnswersRef<'_>)) {
-        let zones: Vec<&Zone> = self.zones.iter().collect();
         for (key, node) in self.names.pin().iter() {
             let KeyRef { zone, octets } = key.view();
+            let Some(zone) = self.zones.get(usize::from(zone)) else { continue };
             for (answers, wildcard) in [(node.host(), false), (node.wildcard(), true)] {
                 if let Some(answers) = answers {
-                    let apex = zones[usize::from(zone)].apex().wire();
-                    visit(Host { name: Name::from_tail(&[octets, apex].concat()), wildcard }, answers);
+                    let name = Name::from_tail(&[octets, zone.apex().wire()].concat());
+                    visit(Host { name, wildcard }, answers);
                 }
             }
         }

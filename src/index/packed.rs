@@ -14,7 +14,7 @@ use super::Partition;
 use crate::entry::{Entry, EntryId, Origin, Rank};
 use crate::finding::Finding;
 use crate::wire::name::Name;
-use crate::zone::Host;
+use crate::zone::{Host, Zones};
 
 /// An entry ready to be put into the index.
 pub struct Packed {
@@ -49,7 +49,9 @@ const ALLOCATED: u8 = 4;
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct ClaimRun<'a> {
-    /// The host's name in wire form, without the root.
+    /// The host's zone.
+    zone: u32,
+    /// The host's labels before the zone, in wire form.
     labels: &'a [u8],
     /// Position in `spec.hosts`, times two; plus one for a wildcard.
     field: u32,
@@ -86,7 +88,7 @@ fn append(out: &mut Vec<u8>, value: &impl Serialize) {
 }
 
 impl Packed {
-    pub(super) fn new(partition: Partition, entry: Entry, paths: &mut Paths) -> Packed {
+    pub(super) fn new(partition: Partition, entry: Entry, zones: &Zones, paths: &mut Paths) -> Packed {
         let mut octets = identity(partition, &entry.id, |path| Some(paths.intern(path))).unwrap_or_default();
         let mut lists = Vec::new();
         let mut starts = Vec::with_capacity(entry.claims.len());
@@ -115,10 +117,13 @@ impl Packed {
         let base = octets.len();
         octets.extend(lists);
         for (claim, start) in entry.claims.iter().zip(starts) {
+            // A claim's host is in a zone: that is what makes it one.
+            let (zone, labels, _) = key(zones, &claim.host).unwrap_or_default();
             append(
                 &mut octets,
                 &ClaimRun {
-                    labels: claim.host.name.labels_wire(),
+                    zone,
+                    labels,
                     field: claim.field << 1 | u32::from(claim.host.wildcard),
                     list: (base + start) as u32,
                 },
@@ -129,6 +134,15 @@ impl Packed {
         }
         Packed { octets: octets.into_boxed_slice(), findings: entry.findings }
     }
+}
+
+/// A host by the number of its zone, the labels before it, and whether it is a wildcard.
+pub(super) type HostKey<'a> = (u32, &'a [u8], bool);
+
+/// The key of a host; `None` outside every zone.
+pub(super) fn key<'h>(zones: &Zones, host: &'h Host) -> Option<HostKey<'h>> {
+    let (zone, apex_at) = zones.covering(host.name.wire())?;
+    Some((zone.index() as u32, &host.name.wire()[..apex_at], host.wildcard))
 }
 
 /// What the run of this entry begins with, and no other's; `None` if `path_number` knows its path not.
@@ -258,14 +272,15 @@ impl<'a> View<'a> {
 }
 
 impl<'a> ClaimView<'a> {
-    /// The host's name without the root, and whether it is a wildcard: what tells hosts apart.
-    pub(super) fn key(&self) -> (&'a [u8], bool) {
-        (self.run.labels, self.run.field & 1 != 0)
+    /// What tells hosts apart.
+    pub(super) fn key(&self) -> HostKey<'a> {
+        (self.run.zone, self.run.labels, self.run.field & 1 != 0)
     }
 
-    pub(super) fn host(&self) -> Host {
-        let (labels, wildcard) = self.key();
-        Host { name: Name::from_tail(&[labels, &[0]].concat()), wildcard }
+    pub(super) fn host(&self, zones: &Zones) -> Host {
+        let (zone, labels, wildcard) = self.key();
+        let apex = zones.get(zone as usize).map_or(&[0][..], |zone| zone.apex().wire());
+        Host { name: Name::from_tail(&[labels, apex].concat()), wildcard }
     }
 
     /// Position in `spec.hosts`.
@@ -288,13 +303,15 @@ impl<'a> ClaimView<'a> {
 mod tests {
     use super::*;
     use crate::entry::Rules;
-    use crate::zone::Zones;
     use serde_json::json;
 
-    fn entry(object: serde_json::Value, origin: Origin) -> Entry {
+    fn zones() -> Zones {
         let name = |text: &str| Name::parse(text).expect(text);
-        let zones = Zones::new(vec![name("global")], name("cluster.local"), 0).expect("valid zones");
-        Entry::read(&object, origin, &zones, &Rules::default())
+        Zones::new(vec![name("cluster2"), name("global")], name("cluster.local"), 0).expect("valid zones")
+    }
+
+    fn entry(object: serde_json::Value, origin: Origin) -> Entry {
+        Entry::read(&object, origin, &zones(), &Rules::default())
     }
 
     #[test]
@@ -303,13 +320,13 @@ mod tests {
             json!({
                 "metadata": {"namespace": "foo", "name": "bar", "creationTimestamp": "2024-01-31T12:00:00Z",
                              "annotations": {"globaldns.io/ttl": "77"}},
-                "spec": {"hosts": ["a.global", "x.com", "*.b.global", "bad name", "y.org"], "exportTo": ["."],
+                "spec": {"hosts": ["a.global", "x.com", "*.b.cluster2", "bad name", "y.org"], "exportTo": ["."],
                          "addresses": ["240.0.0.1", "2001:db8::1"], "resolution": "DNS"}
             }),
             Origin::Document { path: "f.yaml".into(), position: (3, 4) },
         );
         let mut paths = Paths::default();
-        let packed = Packed::new(Partition(7), entry.clone(), &mut paths);
+        let packed = Packed::new(Partition(7), entry.clone(), &zones(), &mut paths);
         let view = View::new(&packed.octets).expect("a run");
         assert_eq!(view.rank(&paths), Rank { created: entry.created, id: entry.id.clone() });
         assert_eq!(
@@ -323,7 +340,7 @@ mod tests {
             .map(|(at, claim)| {
                 let again = View::claim(&packed.octets, at).expect("a claim");
                 assert_eq!(again.key(), claim.key());
-                (claim.host().to_string(), claim.field(), again.addresses().collect::<Vec<_>>())
+                (claim.host(&zones()).to_string(), claim.field(), again.addresses().collect::<Vec<_>>())
             })
             .collect();
         let expected: Vec<_> =
@@ -345,8 +362,9 @@ mod tests {
             "metadata": {"namespace": "ns-12", "name": "svc-000123", "creationTimestamp": "2024-01-31T12:00:00Z"},
             "spec": {"hosts": ["svc-000123.ns-12.global"], "addresses": ["240.0.0.1"], "resolution": "STATIC"}
         });
-        let packed = Packed::new(Partition(0), entry(object, Origin::Object), &mut Paths::default());
-        assert_eq!(packed.octets.len(), 63);
+        let packed =
+            Packed::new(Partition(0), entry(object, Origin::Object), &zones(), &mut Paths::default());
+        assert_eq!(packed.octets.len(), 57);
     }
 
     #[test]
@@ -354,7 +372,8 @@ mod tests {
         let addresses: Vec<String> = (0..200).map(|i| format!("240.0.1.{i}")).collect();
         let hosts: Vec<String> = (0..200).map(|i| format!("h{i}.global")).collect();
         let object = json!({"metadata": {"name": "x"}, "spec": {"hosts": hosts, "addresses": addresses}});
-        let packed = Packed::new(Partition(0), entry(object, Origin::Object), &mut Paths::default());
+        let packed =
+            Packed::new(Partition(0), entry(object, Origin::Object), &zones(), &mut Paths::default());
         assert!(packed.octets.len() < 200 * 5 + 200 * 20, "{}", packed.octets.len());
     }
 

@@ -189,6 +189,11 @@ impl Zones {
         self.zones.iter()
     }
 
+    /// The zone of an index.
+    pub fn get(&self, index: usize) -> Option<&Zone> {
+        self.zones.get(index)
+    }
+
     /// How many zones there are: at least one.
     pub fn count(&self) -> usize {
         self.zones.len()
