@@ -10,7 +10,7 @@ use crate::support::{Program, globaldns, run};
 /// with D8: the program has no code that would ask another server.)
 const NOT_TESTED: [(&str, &str); 2] = [
     ("L6", "saved state is planned"),
-    ("L7", "a promise in milliseconds is shown by `cargo bench --bench update`"),
+    ("L7", "a promise in milliseconds is shown by `cargo bench -p globaldns-bench --bench update`"),
 ];
 
 fn root() -> &'static Path {

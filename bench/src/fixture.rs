@@ -1,0 +1,130 @@
+//! globaldns in this process: the one file of the benchmarks that knows its interface.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use globaldns::entry::{Entry, Origin, Rules};
+use globaldns::index::{Index, Partition, Policy};
+use globaldns::metrics::Counters;
+use globaldns::serve::hickory::Handler;
+use globaldns::serve::responder::{Arrival, Outcome, Responder, Settings};
+use globaldns::serve::{listen, udp};
+use globaldns::wire::Transport;
+use globaldns::wire::name::Name;
+use globaldns::zone::{Table, Zones};
+
+use crate::names;
+use crate::question::{self, Style};
+
+/// Octets of the largest reply over UDP.
+pub const REPLY: usize = 1232;
+const NEGATIVE_TTL: u32 = 5;
+const TTL: u32 = 30;
+
+/// Everything a query passes through, without sockets.
+pub struct Fixture {
+    /// Where changes go in.
+    pub index: Index,
+    responder: Arc<Responder>,
+    counters: Arc<Counters>,
+    arrival: Arrival,
+}
+
+/// A ServiceEntry as the index takes it.
+pub type ReadEntry = Entry;
+
+impl Fixture {
+    /// A server of the zone `global`, complete and without a host.
+    pub fn empty() -> Fixture {
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let zones = Zones::new(vec![name(names::ZONE)], name("cluster.local"), 0).expect("a zone");
+        let policy = Policy { prefer_namespaces: vec![], default_addresses: vec![], ttl: TTL };
+        let index = Index::new(policy, Arc::new(Table::new(zones)), || 1);
+        index.table().set_complete();
+        let settings =
+            Settings { ttl: TTL, negative_ttl: NEGATIVE_TTL, rotate: true, nsid: b"bench".to_vec() };
+        let responder = Arc::new(Responder::new(index.table().clone(), settings, Vec::new()));
+        let peer = SocketAddr::from(([192, 0, 2, 1], 4000));
+        let arrival = Arrival::new(Transport::Udp, peer, IpAddr::from([192, 0, 2, 53]));
+        Fixture { index, responder, counters: Arc::new(Counters::new(1)), arrival }
+    }
+
+    /// The same with the first `hosts` of [`names`].
+    pub fn with_hosts(hosts: u32) -> Fixture {
+        let fixture = Fixture::empty();
+        fixture.reset(fixture.entries(hosts));
+        fixture
+    }
+
+    /// The ServiceEntries of the first `hosts`.
+    pub fn entries(&self, hosts: u32) -> Vec<ReadEntry> {
+        (0..hosts).map(|number| self.entry(number, names::address(number))).collect()
+    }
+
+    /// A host's ServiceEntry with an address of choice.
+    pub fn entry(&self, number: u32, address: Ipv4Addr) -> ReadEntry {
+        self.read(&names::service_entry(number, address))
+    }
+
+    /// A ServiceEntry from its JSON.
+    pub fn read(&self, object: &serde_json::Value) -> ReadEntry {
+        Entry::read(object, Origin::Object, self.index.table().zones(), &Rules::default())
+    }
+
+    /// One event of a watch.
+    pub fn apply(&self, entry: ReadEntry) {
+        self.index.apply(Partition(0), entry);
+    }
+
+    /// A complete list.
+    pub fn reset(&self, entries: Vec<ReadEntry>) {
+        self.index.reset(Partition(0), entries);
+    }
+
+    /// Answers a message as a worker does; what was written of `out`, nothing for silence.
+    pub fn respond<'o>(&self, message: &[u8], out: &'o mut [u8]) -> &'o [u8] {
+        match self.responder.respond(message, self.arrival, &self.counters, out) {
+            Outcome::Reply(length) => &out[..length],
+            Outcome::Silence | Outcome::Declined => &[],
+        }
+    }
+
+    /// hickory-server's handler for the same names.
+    pub fn handler(&self) -> Handler {
+        Handler::new(self.responder.clone(), self.counters.clone())
+    }
+
+    /// Binds, and answers on a thread of its own until the process ends. The thread runs on the cores of the
+    /// caller. Returns the address.
+    pub fn serve_udp(&self, address: SocketAddr) -> Result<SocketAddr> {
+        let socket = listen::dns(address, false)?.udp;
+        let bound = socket.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let (responder, handler, counters) = (self.responder.clone(), self.handler(), self.counters.clone());
+        std::thread::Builder::new()
+            .name("worker".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    match tokio::net::UdpSocket::from_std(socket) {
+                        Ok(socket) => udp::serve(socket, responder, handler, counters).await,
+                        Err(error) => eprintln!("the worker cannot use its socket: {error}"),
+                    }
+                });
+            })
+            .context("no thread for the worker")?;
+        Ok(bound)
+    }
+}
+
+/// Reads a query without answering it.
+pub fn parse(message: &[u8]) {
+    black_box(globaldns::wire::query::parse(black_box(message)).is_ok());
+}
+
+/// A query as stub resolvers send it, with EDNS.
+pub fn query(name: &str, qtype: u16) -> Vec<u8> {
+    let style = Style { edns: Some(1232), dnssec_ok: false };
+    question::message(name, qtype, style).expect("a name")
+}
