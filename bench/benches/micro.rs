@@ -45,7 +45,7 @@ fn changes(criterion: &mut Criterion) {
             || {
                 number += 1;
                 let host = number % HOSTS;
-                let moved = number / HOSTS % 2 == 0;
+                let moved = (number / HOSTS).is_multiple_of(2);
                 let address = if moved { names::changed_address(host) } else { names::address(host) };
                 fixture.entry(host, address)
             },

@@ -132,7 +132,7 @@ impl Batch {
             self.lengths.push(header.msg_len as usize);
             if let Some(sender) = self.senders.get_mut(position) {
                 sender.address_length = header.msg_hdr.msg_namelen;
-                sender.control_length = header.msg_hdr.msg_controllen as usize;
+                sender.control_length = header.msg_hdr.msg_controllen;
             }
         }
         Ok(received)
@@ -175,7 +175,7 @@ impl Batch {
                 header.msg_hdr.msg_name = ptr::from_mut(&mut sender.address).cast();
                 header.msg_hdr.msg_namelen = sender.address_length;
                 header.msg_hdr.msg_control = sender.control.as_mut_ptr().cast();
-                header.msg_hdr.msg_controllen = sender.control_length as _;
+                header.msg_hdr.msg_controllen = sender.control_length;
             }
         }
         &mut self.headers[..count]

@@ -69,6 +69,9 @@ pub struct Report {
     pub cpu: Cpu,
     /// Resident memory of the server at the end, KiB.
     pub resident: u64,
+    /// The longest the generator was kept from its work while measuring, in nanoseconds: latencies beyond it are
+    /// the server's, those below may be the machine's.
+    pub longest_pause: u64,
 }
 
 /// Replies that should not have come, and those that should have.
@@ -224,6 +227,7 @@ impl<'a> Generator<'a> {
                 kernel_drops: 0,
                 cpu: Cpu::default(),
                 resident: 0,
+                longest_pause: 0,
             },
         })
     }
@@ -232,16 +236,21 @@ impl<'a> Generator<'a> {
         self.begun = Instant::now();
         let mut measuring = None;
         let mut expiry = EXPIRY.as_nanos() as u64;
+        let mut before = 0;
         loop {
             let now = self.now();
-            if measuring.is_none() && now >= self.from {
-                measuring = Some((Cpu::of(&self.options.pids)?, now));
+            if now >= self.from {
+                self.report.longest_pause = self.report.longest_pause.max(now - before.max(self.from));
             }
-            if now >= self.until || (self.remaining == 0 && self.waiting() == 0) {
+            before = now;
+            if measuring.is_none() && now >= self.from {
+                measuring = Some(Cpu::of(&self.options.pids)?);
+            }
+            if self.is_over(now) {
                 break;
             }
             match self.options.rate {
-                Some(rate) => self.send_due(rate, now)?,
+                Some(rate) => self.send_due(rate, now.min(self.until))?,
                 None => self.fill()?,
             }
             self.receive_all()?;
@@ -250,18 +259,28 @@ impl<'a> Generator<'a> {
                 expiry = now + EXPIRY.as_nanos() as u64;
             }
         }
-        let (cpu, from) = measuring.unwrap_or_default();
-        self.report.seconds = (self.now() - from) as f64 / 1e9;
-        self.report.cpu = Cpu::of(&self.options.pids)?.since(cpu);
+        self.report.seconds = (self.now().min(self.until) - self.from) as f64 / 1e9;
+        self.report.cpu = Cpu::of(&self.options.pids)?.since(measuring.unwrap_or_default());
         self.report.resident = process::resident(&self.options.pids)?;
         if let Some(rate) = self.options.rate {
-            let due = (rate * self.until as f64 / 1e9) as u64;
-            // What fell due in the last moment may well be unsent.
-            let moment = (rate * 0.01) as u64 + 1;
-            let unsent = due.saturating_sub(self.report.sent);
-            self.report.faults.unsent = if unsent > moment { unsent } else { 0 };
+            self.report.faults.unsent = self.all_due(rate).saturating_sub(self.report.sent);
         }
         self.drain()
+    }
+
+    /// An open loop may be behind when its time is over; what has fallen due is sent all the same, if the server
+    /// makes room for it.
+    fn is_over(&self, now: u64) -> bool {
+        let all_sent = self.options.rate.is_none_or(|rate| self.report.sent >= self.all_due(rate));
+        let patience = self.options.timeout.as_nanos() as u64;
+        (now >= self.until && all_sent)
+            || now.saturating_sub(self.until) >= patience
+            || (self.remaining == 0 && self.waiting() == 0)
+    }
+
+    /// How many queries fall due until the end of an open loop.
+    fn all_due(&self, rate: f64) -> u64 {
+        (rate * self.until as f64 / 1e9) as u64
     }
 
     fn now(&self) -> u64 {
@@ -463,7 +482,7 @@ impl Report {
             "{:.0} q/s over {:.1} s; latency p50 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, max {:.0} µs; \
              server {:.2} µs user + {:.2} µs system per query, {} KiB; sent {}, wrong {wrong}, unexpected \
              {unexpected}, duplicate {duplicate}, late {late}, lost {lost} (kernel drops {}), refused {refused}, \
-             unsent {unsent}",
+             unsent {unsent}; the generator paused for up to {:.0} µs",
             self.rate(),
             self.seconds,
             micros(0.5),
@@ -475,6 +494,7 @@ impl Report {
             self.resident,
             self.sent,
             self.kernel_drops,
+            self.longest_pause as f64 / 1e3,
         );
         if let Some(wrong) = first_wrong {
             line += &format!("\nfirst wrong reply: {wrong}");
@@ -508,6 +528,7 @@ impl Report {
             "refused": faults.refused,
             "unsent": faults.unsent,
             "kernel_drops": self.kernel_drops,
+            "longest_pause": self.longest_pause as f64 / 1e3,
         })
     }
 }

@@ -300,7 +300,7 @@ impl Mutator {
     pub fn write(&mut self, model: &[u8], out: &mut [u8]) -> usize {
         let length = model.len();
         out[..length].copy_from_slice(model);
-        let id = self.random.next().to_be_bytes();
+        let id = self.random.number().to_be_bytes();
         out[..2].copy_from_slice(&id[..2]);
         match self.random.below(100) {
             0..30 => self.flip(&mut out[..length]),
@@ -323,7 +323,7 @@ impl Mutator {
     fn flip(&mut self, message: &mut [u8]) -> usize {
         for _ in 0..=self.random.below(4) {
             let at = self.random.below(message.len());
-            message[at] = self.random.next() as u8;
+            message[at] = self.random.number() as u8;
         }
         message.len()
     }

@@ -225,16 +225,17 @@ mod tests {
     #[test]
     fn the_right_reply_has_no_fault_and_each_wrong_one_has_its_own() {
         const ANSWER: &[u8] = &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 240, 0, 0, 7];
-        let cases: [(&str, [u8; 2], &[u8], Option<&str>); 9] = [
+        const NONE: &[u8] = &[];
+        let cases = [
             ("a.global A 240.0.0.7", [0x85, 0], ANSWER, None),
             ("a.global A 240.0.0.9|240.0.0.7", [0x85, 0], ANSWER, None),
             ("a.global A 240.0.0.9", [0x85, 0], ANSWER, Some("another address")),
             ("a.global A 240.0.0.7", [0x81, 0], ANSWER, Some("not authoritative")),
             ("a.global A 240.0.0.7", [0x05, 0], ANSWER, Some("not a reply")),
-            ("a.global A 240.0.0.7", [0x85, 3], &[], Some("an error code")),
-            ("a.global AAAA NODATA", [0x85, 0], &[], None),
-            ("a.global AAAA NODATA", [0x85, 3], &[], Some("an error code for NODATA")),
-            ("a.global A NXDOMAIN", [0x85, 3], &[], None),
+            ("a.global A 240.0.0.7", [0x85, 3], NONE, Some("an error code")),
+            ("a.global AAAA NODATA", [0x85, 0], NONE, None),
+            ("a.global AAAA NODATA", [0x85, 3], NONE, Some("an error code for NODATA")),
+            ("a.global A NXDOMAIN", [0x85, 3], NONE, None),
         ];
         for (line, flags, answers, fault) in cases {
             let questions = questions(line);

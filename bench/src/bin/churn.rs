@@ -67,7 +67,7 @@ struct Changer {
 impl Changer {
     /// Moves hosts between their two addresses, and asks for each at once.
     fn change(&mut self, per_second: u32, duration: Duration) -> Result<serde_json::Value> {
-        let mut visible = Histogram::<u64>::new(3)?;
+        let mut visible = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
         let mut reply = [0; REPLY];
         let begun = Instant::now();
         let changes = (f64::from(per_second) * duration.as_secs_f64()) as u32;
@@ -86,7 +86,6 @@ impl Changer {
             let entry = self.fixture.entry(number, address);
             let arrived = Instant::now();
             self.fixture.apply(entry);
-
             let answered = self.fixture.respond(&message, &mut reply);
             let taken = arrived.elapsed();
             if !answered.windows(4).any(|octets| octets == address.octets()) {
@@ -102,7 +101,7 @@ impl Changer {
             "visible_p99": micros(visible.value_at_quantile(0.99)),
             "visible_p999": micros(visible.value_at_quantile(0.999)),
             "visible_max": micros(visible.max()),
-            "over_1_ms": visible.count_between(1_000_001, u64::MAX),
+            "over_1_ms": visible.count_between(1_000_000, 60_000_000_000),
             "behind_max": late.as_secs_f64() * 1e6,
         }))
     }

@@ -7,6 +7,7 @@ use globaldns_bench::fixture::{Fixture, REPLY, parse, query};
 use globaldns_bench::names;
 
 const HOSTS: u32 = 1000;
+const MOST_LOADED: u32 = 5000;
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -18,12 +19,8 @@ fn main() -> Result<()> {
         "reply-nodata" => reply(times, |number| query(&names::host(number), 28)),
         "reply-nxdomain" => reply(times, |number| query(&format!("gone-{number:06}.ns-00.global"), 1)),
         "reply-refused" => reply(times, |number| query(&format!("svc-{number:06}.example.com"), 1)),
-        "apply" => apply(times),
-        "load" => {
-            // Everything from JSON to the table, per entry.
-            let fixture = Fixture::empty();
-            fixture.reset(fixture.entries(times));
-        }
+        "change" => change(times),
+        "load" => load(times)?,
         _ => bail!("unknown case {case}"),
     }
     Ok(())
@@ -46,12 +43,28 @@ fn reply(times: u32, message: impl Fn(u32) -> Vec<u8>) {
     repeat(times, step, message);
 }
 
-fn apply(times: u32) {
+/// An event of a watch, from its JSON to the table: a host moves from one of its addresses to the other.
+fn change(times: u32) {
     let fixture = Fixture::with_hosts(HOSTS);
-    for number in 0..times {
-        let host = number % HOSTS;
-        let moved = number / HOSTS % 2 == 0;
-        let address = if moved { names::changed_address(host) } else { names::address(host) };
-        fixture.apply(fixture.entry(host, address));
+    let moved = (0..HOSTS).map(|number| names::service_entry(number, names::changed_address(number)));
+    let back = (0..HOSTS).map(|number| names::service_entry(number, names::address(number)));
+    let objects: Vec<_> = moved.chain(back).collect();
+    for number in 0..times as usize {
+        fixture.apply(fixture.read(&objects[number % objects.len()]));
     }
+}
+
+/// A complete list, from its JSON to the table.
+fn load(times: u32) -> Result<()> {
+    // As many whatever `times` is, so that making them does not count.
+    let objects: Vec<_> =
+        (0..MOST_LOADED).map(|number| names::service_entry(number, names::address(number))).collect();
+    let Some(objects) = objects.get(..times as usize) else {
+        bail!("at most {MOST_LOADED} entries are loaded")
+    };
+    let fixture = Fixture::empty();
+    fixture.reset(objects.iter().map(|object| fixture.read(object)).collect());
+    // What goes at the end is no part of it.
+    std::mem::forget(fixture);
+    Ok(())
 }

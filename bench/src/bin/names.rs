@@ -38,11 +38,14 @@ enum What {
     Changing,
 }
 
+/// Writes one file's text for so many hosts.
+type Writer = fn(u32, &mut BufWriter<File>) -> std::io::Result<()>;
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     std::fs::create_dir_all(&arguments.to)?;
     for what in arguments.write {
-        let (name, write): (_, fn(u32, &mut BufWriter<File>) -> std::io::Result<()>) = match what {
+        let (name, write): (_, Writer) = match what {
             What::Yaml => ("entries.yaml", names::yaml),
             What::Json => ("entries.json", names::json),
             What::Zone => ("global.zone", names::zone_file),

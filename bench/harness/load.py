@@ -1,0 +1,33 @@
+"""Calls of the load generator."""
+
+import json
+import subprocess
+
+from harness import programs
+from harness.servers import LOAD_CORE
+
+
+def load(now, queries, *arguments, core=LOAD_CORE, patience=600):
+    """Runs the generator against a running server and returns what it measured."""
+    command = ["taskset", "-c", core, programs.ours("load"), "--json", "--target", f"127.0.0.1:{now.port}"]
+    command += ["--queries", queries, *arguments]
+    for pid in now.pids:
+        command += ["--pid", pid]
+    if not now.server.has_names:
+        command.append("--echo-only")
+    finished = subprocess.run(
+        [str(word) for word in command], stdout=subprocess.PIPE, text=True, timeout=patience
+    )
+    # 1 says that replies were wrong or lost, which the numbers say as well.
+    if finished.returncode not in (0, 1):
+        raise SystemExit(f"the load generator failed against {now.server.name}")
+    return json.loads(finished.stdout)
+
+
+def verify(now, queries):
+    """Asks every query once; ends the run if any reply is not the right one."""
+    result = load(now, queries, "--once", "--in-flight", 8, "--timeout", 5)
+    bad = [key for key in ("wrong", "unexpected", "duplicate", "late", "lost", "refused") if result[key]]
+    if bad:
+        raise SystemExit(f"{now.server.name} does not answer all names rightly: {result}")
+    return result["sent"]
