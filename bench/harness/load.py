@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from harness import programs
+from harness import processes, programs
 from harness.servers import LOAD_CORE
 
 
@@ -16,7 +16,11 @@ def load(now, queries, *arguments, core=LOAD_CORE, patience=600):
     if not now.server.has_names:
         command.append("--echo-only")
     finished = subprocess.run(
-        [str(word) for word in command], stdout=subprocess.PIPE, text=True, timeout=patience
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=patience,
+        preexec_fn=processes.end_with_parent,
     )
     # 1 says that replies were wrong or lost, which the numbers say as well.
     if finished.returncode not in (0, 1):

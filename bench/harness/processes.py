@@ -38,9 +38,14 @@ def start(command, core=None, log=None, environment=None, **options):
         env={**os.environ, **(environment or {})},
         # Ctrl-C is this script's to see; it ends its children itself.
         start_new_session=True,
-        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+        preexec_fn=end_with_parent,
         **options,
     )
+
+
+def end_with_parent():
+    """To be called in a child before its program runs."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end(process, patience=10):

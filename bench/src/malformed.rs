@@ -3,7 +3,8 @@
 //! The good queries pace the bad ones. A server takes datagrams from its socket in order, so when a good query
 //! is answered, all bad ones before it are done with; only a few good ones are in flight at a time, and the
 //! socket's buffer is rarely full. When it is, the kernel drops, and says so in `/proc/net/udp`: a good query
-//! without an answer is asked once more if there were drops since it was sent. Otherwise the server was silent.
+//! without an answer is asked once more if there were drops since it was sent, and nothing else is sent meanwhile,
+//! so a server that lives has time to empty its buffer and must answer. Without drops the server was silent.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -61,7 +62,7 @@ pub struct Report {
     pub first_wrong: Option<String>,
     /// Asked once more, since the kernel had dropped datagrams meanwhile.
     pub retried: u64,
-    /// Not answered although asked twice, with drops both times.
+    /// Not answered although asked twice, with drops both times: the server does not read its socket.
     pub dropped: u64,
     /// Not answered although nothing was dropped: the server was silent.
     pub silent: u64,
@@ -171,11 +172,12 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Waits until fewer than `room` good queries are in flight.
+    /// Waits until fewer than `room` good queries are in flight, and none that is asked for the second time.
     fn await_room(&mut self, room: usize) -> Result<()> {
         loop {
             self.receive()?;
-            if self.in_flight.len() < room {
+            let quiet = self.in_flight.iter().any(|good| good.again);
+            if self.in_flight.len() < room && !quiet {
                 return Ok(());
             }
             self.expire()?;
@@ -232,9 +234,9 @@ impl Sender<'_> {
 }
 
 impl Report {
-    /// Whether every good query was answered rightly, or the kernel is known to have dropped it.
+    /// Whether every good query was answered rightly, if need be at the second time of asking.
     pub fn is_good(&self) -> bool {
-        self.wrong == 0 && self.silent == 0
+        self.right == self.good
     }
 
     /// One line for people.
