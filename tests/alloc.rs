@@ -34,7 +34,7 @@ fn responder() -> Arc<Responder> {
         ("many.global", false, &many),
         ("wild.global", true, &many[..2]),
     ] {
-        table.set(&Host { name: name(host), wildcard }, Answers::encode(addresses, 30), 1_700_000_000);
+        table.set(&Host { name: name(host), wildcard }, Answers::new(addresses, 30), None, 1_700_000_000);
     }
     table.set_complete();
     let settings = Settings { ttl: 30, negative_ttl: 5, rotate: true, nsid: b"pod-1".to_vec() };

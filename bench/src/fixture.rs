@@ -2,11 +2,11 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use globaldns::entry::{Entry, Origin, Rules};
-use globaldns::index::{Index, Partition, Policy};
+use globaldns::index::{Index, Packed, Partition, Policy};
 use globaldns::metrics::Counters;
 use globaldns::serve::hickory::Handler;
 use globaldns::serve::responder::{Arrival, Outcome, Responder, Settings};
@@ -30,6 +30,7 @@ pub struct Fixture {
     responder: Arc<Responder>,
     counters: Arc<Counters>,
     arrival: Arrival,
+    workers: Mutex<udp::Workers>,
 }
 
 /// A ServiceEntry as the index takes it.
@@ -48,7 +49,8 @@ impl Fixture {
         let responder = Arc::new(Responder::new(index.table().clone(), settings, Vec::new()));
         let peer = SocketAddr::from(([192, 0, 2, 1], 4000));
         let arrival = Arrival::new(Transport::Udp, peer, IpAddr::from([192, 0, 2, 53]));
-        Fixture { index, responder, counters: Arc::new(Counters::new(1)), arrival }
+        let counters = Arc::new(Counters::alone(1));
+        Fixture { index, responder, counters, arrival, workers: Mutex::default() }
     }
 
     /// The same with the first `hosts` of [`names`].
@@ -58,9 +60,14 @@ impl Fixture {
         fixture
     }
 
-    /// The ServiceEntries of the first `hosts`.
-    pub fn entries(&self, hosts: u32) -> Vec<ReadEntry> {
-        (0..hosts).map(|number| self.entry(number, names::address(number))).collect()
+    /// The ServiceEntries of the first `hosts`, as a source collects them.
+    pub fn entries(&self, hosts: u32) -> Vec<Packed> {
+        (0..hosts).map(|number| self.pack(self.entry(number, names::address(number)))).collect()
+    }
+
+    /// One entry of a list.
+    pub fn pack(&self, entry: ReadEntry) -> Packed {
+        self.index.pack(Partition(0), entry)
     }
 
     /// A host's ServiceEntry with an address of choice.
@@ -79,7 +86,7 @@ impl Fixture {
     }
 
     /// A complete list.
-    pub fn reset(&self, entries: Vec<ReadEntry>) {
+    pub fn reset(&self, entries: Vec<Packed>) {
         self.index.reset(Partition(0), entries);
     }
 
@@ -96,24 +103,14 @@ impl Fixture {
         Handler::new(self.responder.clone(), self.counters.clone())
     }
 
-    /// Binds, and answers on a thread of its own until the process ends. The thread runs on the cores of the
-    /// caller. Returns the address.
+    /// Binds, and answers with one worker until this is dropped. The worker runs on the cores of the caller.
+    /// Returns the address.
     pub fn serve_udp(&self, address: SocketAddr) -> Result<SocketAddr> {
-        let socket = listen::dns(address, false)?.udp;
+        let socket = listen::dns(address, false, 1)?.udp.pop().context("no socket")?;
         let bound = socket.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (responder, handler, counters) = (self.responder.clone(), self.handler(), self.counters.clone());
-        std::thread::Builder::new()
-            .name("worker".to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    match tokio::net::UdpSocket::from_std(socket) {
-                        Ok(socket) => udp::serve(socket, responder, handler, counters).await,
-                        Err(error) => eprintln!("the worker cannot use its socket: {error}"),
-                    }
-                });
-            })
-            .context("no thread for the worker")?;
+        let counters = Arc::new(Counters::alone(1));
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.start(socket, self.responder.clone(), counters)?;
         Ok(bound)
     }
 }

@@ -63,7 +63,7 @@ fn load(times: u32) -> Result<()> {
         bail!("at most {MOST_LOADED} entries are loaded")
     };
     let fixture = Fixture::empty();
-    fixture.reset(objects.iter().map(|object| fixture.read(object)).collect());
+    fixture.reset(objects.iter().map(|object| fixture.pack(fixture.read(object))).collect());
     // What goes at the end is no part of it.
     std::mem::forget(fixture);
     Ok(())
