@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::metrics::{Counted, Counters};
+use crate::wire::name::MAX_WIRE;
 use crate::wire::query::{self, Edns, Query, Refusal, Unanswerable};
 use crate::wire::reply::{self, OptReply, QUESTION_POINTER, Reply, Section};
 use crate::wire::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
@@ -209,7 +210,8 @@ impl Responder {
             }
             _ => {}
         }
-        let name = query.name();
+        let mut room = [0; MAX_WIRE];
+        let name = query.lower_name(&mut room);
         let Some((zone, apex_at)) = self.table.zones().covering(name) else {
             return refuse(Rcode::Refused, Some(ExtendedError::NotAuthoritative), None);
         };

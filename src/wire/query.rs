@@ -9,6 +9,8 @@
 use super::name::MAX_WIRE;
 use super::{Rcode, rtype};
 
+/// Octets of a question behind its name, RFC 1035 section 4.1.2.
+const TYPE_AND_CLASS: usize = 4;
 /// Octets of a message header, RFC 1035 section 4.1.1.
 pub const HEADER: usize = 12;
 
@@ -59,7 +61,7 @@ pub struct Edns {
 }
 
 /// One well-formed question.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub struct Query<'m> {
     /// The header fields a reply copies.
     pub head: Head,
@@ -73,14 +75,22 @@ pub struct Query<'m> {
     pub edns: Option<Edns>,
     /// Nothing in the message but the question and at most one OPT.
     pub plain: bool,
-    lower: [u8; MAX_WIRE],
-    name_len: u8,
 }
 
-impl Query<'_> {
-    /// The query name: lower-case, wire form, root label included.
-    pub fn name(&self) -> &[u8] {
-        &self.lower[..usize::from(self.name_len)]
+impl<'m> Query<'m> {
+    /// The query name as received: wire form, root label included.
+    pub fn name(&self) -> &'m [u8] {
+        &self.question[..self.question.len() - TYPE_AND_CLASS]
+    }
+
+    /// The same in lower case, in `room`.
+    pub fn lower_name<'r>(&self, room: &'r mut [u8; MAX_WIRE]) -> &'r [u8] {
+        let name = self.name();
+        let lower = &mut room[..name.len()];
+        lower.copy_from_slice(name);
+        // The lengths of labels, up to 63, are below any letter.
+        lower.make_ascii_lowercase();
+        lower
     }
 }
 
@@ -108,8 +118,7 @@ pub fn parse(message: &[u8]) -> Result<Query<'_>, Unanswerable<'_>> {
         return refuse(Rcode::FormErr, &[], None);
     }
     let mut cursor = Cursor { message, at: HEADER };
-    let mut lower = [0; MAX_WIRE];
-    let Some((name_len, qtype, qclass)) = cursor.question(&mut lower) else {
+    let Some((qtype, qclass)) = cursor.question() else {
         return refuse(Rcode::FormErr, &[], None);
     };
     let question = &message[HEADER..cursor.at];
@@ -139,7 +148,7 @@ pub fn parse(message: &[u8]) -> Result<Query<'_>, Unanswerable<'_>> {
         return refuse(Rcode::FormErr, question, one_valid(edns, opts));
     }
     let plain = authorities == 0 && additionals == opts;
-    Ok(Query { head, question, qtype, qclass, edns, plain, lower, name_len })
+    Ok(Query { head, question, qtype, qclass, edns, plain })
 }
 
 fn one_valid(edns: Option<Edns>, opts: u32) -> Option<Edns> {
@@ -196,28 +205,21 @@ impl<'m> Cursor<'m> {
         self.take(2).map(|b| u16::from_be_bytes([b[0], b[1]]))
     }
 
-    /// The question: name (lowered into `lower`), type and class.
+    /// The question: skips the name; type and class.
     ///
     /// A compressed name is not accepted: there is nothing before it to point at.
-    fn question(&mut self, lower: &mut [u8; MAX_WIRE]) -> Option<(u8, u16, u16)> {
-        let mut len = 0usize;
+    fn question(&mut self) -> Option<(u16, u16)> {
+        let start = self.at;
         loop {
-            let label = usize::from(*self.take(1)?.first()?);
-            if label > super::name::MAX_LABEL || len + 1 + label > MAX_WIRE {
+            let label = usize::from(*self.message.get(self.at)?);
+            self.at += 1 + label;
+            if label > super::name::MAX_LABEL || self.at - start > MAX_WIRE {
                 return None;
             }
-            lower[len] = label as u8;
-            len += 1;
             if label == 0 {
-                break;
+                return Some((self.u16()?, self.u16()?));
             }
-            let octets = self.take(label)?;
-            let lowered = &mut lower[len..len + label];
-            lowered.copy_from_slice(octets);
-            lowered.make_ascii_lowercase();
-            len += label;
         }
-        Some((len as u8, self.u16()?, self.u16()?))
     }
 
     fn record(&mut self) -> Option<RawRecord<'m>> {
