@@ -360,8 +360,8 @@ impl Index {
         let mut findings: BTreeSet<Finding> =
             lock(&self.source_findings).values().flatten().cloned().collect();
         let numbers: Vec<Number> = lock(&self.entries).by_identity.iter().copied().collect();
-        // An address, hashed, and the claim that has it: sixteen octets each, because there may be a million.
-        let mut addresses: Vec<(u64, Claim)> = Vec::with_capacity(numbers.len());
+        // An address, hashed, and the entry that has it: eight octets each, because there may be a million.
+        let mut addresses: Vec<(u32, Number)> = Vec::with_capacity(numbers.len());
         for step in numbers.chunks(SEARCH_STEP) {
             let entries = lock(&self.entries);
             for number in step {
@@ -375,12 +375,10 @@ impl Index {
                 self.search_host(&entries, host, &mut findings);
             }
         }
-        addresses.sort_unstable_by_key(|(hash, claim)| (*hash, claim.entry, claim.at));
-        for group in addresses.chunk_by(|a, b| a.0 == b.0) {
-            // Most addresses have one user; a host list of one entry may have very many.
-            if group.iter().any(|(_, claim)| claim.entry != group[0].1.entry) {
-                findings.extend(self.shared_addresses(&lock(&self.entries), group));
-            }
+        addresses.sort_unstable();
+        addresses.dedup();
+        for group in addresses.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
+            findings.extend(self.shared_addresses(&lock(&self.entries), group));
         }
         findings.into_iter().collect()
     }
@@ -391,7 +389,7 @@ impl Index {
         entries: &Entries,
         number: Number,
         findings: &mut BTreeSet<Finding>,
-        addresses: &mut Vec<(u64, Claim)>,
+        addresses: &mut Vec<(u32, Number)>,
     ) {
         let Some(entry) = entries.view(number) else { return };
         findings.extend(entries.findings.get(&number).into_iter().flat_map(|own| own.iter().cloned()));
@@ -400,10 +398,13 @@ impl Index {
             let id = entry.id(&lock(&self.paths));
             findings.extend(outside.map(|(position, host)| entry::outside_finding(&id, position, host)));
         }
-        for (at, claim) in entry.claims() {
-            let hashes = claim.addresses().map(|address| self.hasher.hash_one(address));
-            addresses.extend(hashes.map(|hash| (hash, Claim { entry: number, at })));
+        for (_, claim) in entry.claims() {
+            addresses.extend(claim.addresses().map(|address| (self.short_hash(address), number)));
         }
+    }
+
+    fn short_hash(&self, address: IpAddr) -> u32 {
+        self.hasher.hash_one(address) as u32
     }
 
     /// What the claims to one host say together (A7, O3). Of a host that is not listed there is nothing to say: its
@@ -422,16 +423,21 @@ impl Index {
         }
     }
 
-    /// O4, for claims whose addresses have one hash.
-    fn shared_addresses(&self, entries: &Entries, group: &[(u64, Claim)]) -> Vec<Finding> {
+    /// O4, for entries with addresses of one hash.
+    fn shared_addresses(&self, entries: &Entries, group: &[(u32, Number)]) -> Vec<Finding> {
         let paths = lock(&self.paths);
         let mut uses: HashMap<IpAddr, Vec<Use>> = HashMap::new();
-        for (hash, claim) in group {
-            let Some((entry, claim)) = entries.claim(*claim) else { continue };
-            for address in claim.addresses().filter(|address| self.hasher.hash_one(address) == *hash) {
-                let used =
-                    Use { host: self.host(&claim), entry: entry.id(&paths), allocated: entry.is_allocated() };
-                uses.entry(address).or_default().push(used);
+        for (hash, number) in group {
+            let Some(entry) = entries.view(*number) else { continue };
+            for (_, claim) in entry.claims() {
+                for address in claim.addresses().filter(|address| self.short_hash(*address) == *hash) {
+                    let (host, id) = (self.host(&claim), entry.id(&paths));
+                    uses.entry(address).or_default().push(Use {
+                        host,
+                        entry: id,
+                        allocated: entry.is_allocated(),
+                    });
+                }
             }
         }
         uses.into_iter().flat_map(|(address, uses)| shared_address(address, uses)).collect()

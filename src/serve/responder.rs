@@ -234,9 +234,7 @@ impl Responder {
     fn content<'t>(&self, qtype: u16, arrival: Arrival, relative: &[u8], found: Found<'t>) -> Content<'t> {
         let apex = relative.is_empty();
         let addresses = |family: Family| match found {
-            Found::Host(answers) if !answers.octets(family).is_empty() => {
-                Some(Content::Host(family, answers))
-            }
+            Found::Host(answers) if answers.count(family) > 0 => Some(Content::Host(family, answers)),
             Found::Empty if relative == NS_LABELS => {
                 self.name_server(family, arrival).next().map(|_| Content::NameServer(family))
             }
@@ -308,9 +306,12 @@ impl Responder {
     ) {
         match content {
             Content::Host(family, answers) => {
-                let (octets, size) = (answers.octets(family), family.address_size());
-                let first = if self.settings.rotate { counters.turn(octets.len() / size) } else { 0 };
-                reply.rrset(family.rtype(), answers.ttl(), octets, size, first);
+                let first = |n| if self.settings.rotate && n > 1 { counters.turn(n) } else { 0 };
+                let (rtype, ttl) = (family.rtype(), answers.ttl());
+                match family {
+                    Family::V4 => reply.rrset(rtype, ttl, answers.v4, first(answers.v4.len())),
+                    Family::V6 => reply.rrset(rtype, ttl, answers.v6, first(answers.v6.len())),
+                }
             }
             Content::NameServer(family) => {
                 for address in self.name_server(family, arrival) {

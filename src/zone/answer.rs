@@ -50,9 +50,12 @@ pub struct Answers {
 /// [`Answers`] wherever they are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswersRef<'t> {
+    /// Seconds.
     pub(super) ttl: u32,
-    pub(super) v4: &'t [[u8; 4]],
-    pub(super) v6: &'t [[u8; 16]],
+    /// RDATA of the A records, RFC 1035 section 3.4.1.
+    pub v4: &'t [[u8; 4]],
+    /// RDATA of the AAAA records, RFC 3596 section 2.2.
+    pub v6: &'t [[u8; 16]],
 }
 
 impl Answers {
@@ -74,12 +77,11 @@ impl Answers {
 }
 
 impl<'t> AnswersRef<'t> {
-    /// The addresses of one family, one after the other, as RDATA has them (RFC 1035 section 3.4.1, RFC 3596
-    /// section 2.2).
-    pub fn octets(&self, family: Family) -> &'t [u8] {
+    /// How many addresses of one family there are.
+    pub fn count(&self, family: Family) -> usize {
         match family {
-            Family::V4 => self.v4.as_flattened(),
-            Family::V6 => self.v6.as_flattened(),
+            Family::V4 => self.v4.len(),
+            Family::V6 => self.v6.len(),
         }
     }
 

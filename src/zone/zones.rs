@@ -96,7 +96,8 @@ impl Zone {
 pub struct Zones {
     zones: Vec<Zone>,
     by_apex: HashMap<Name, usize, RandomState>,
-    most_labels: usize,
+    /// Whether there is a zone of so many octets.
+    lengths: [bool; name::MAX_WIRE + 1],
     cluster_domain: Name,
 }
 
@@ -179,9 +180,11 @@ impl Zones {
                 wildcards: AtomicUsize::new(0),
             })
             .collect();
-        let most_labels =
-            apexes.iter().map(|apex| name::offsets(apex.labels_wire()).count()).max().unwrap_or(0);
-        Ok(Zones { zones, by_apex, most_labels, cluster_domain })
+        let mut lengths = [false; name::MAX_WIRE + 1];
+        for apex in &apexes {
+            lengths[apex.wire().len()] = true;
+        }
+        Ok(Zones { zones, by_apex, lengths, cluster_domain })
     }
 
     /// In the order they were configured.
@@ -202,10 +205,14 @@ impl Zones {
     /// The longest zone a lower-case wire name ends in (Z3), and the offset of its apex in the name.
     pub fn covering(&self, name: &[u8]) -> Option<(&Zone, usize)> {
         let run = name.get(..name.len().checked_sub(1)?)?;
-        let skip = name::offsets(run).count().saturating_sub(self.most_labels);
-        name::offsets(run)
-            .skip(skip)
-            .find_map(|at| self.by_apex.get(&name[at..]).map(|i| (&self.zones[*i], at)))
+        name::offsets(run).find_map(|at| {
+            let tail = &name[at..];
+            // Of most tails the length alone tells that they are no zone.
+            if !self.lengths.get(tail.len()).is_some_and(|known| *known) {
+                return None;
+            }
+            self.by_apex.get(tail).map(|i| (&self.zones[*i], at))
+        })
     }
 
     /// The zone above a nested one, if it is ours too.
