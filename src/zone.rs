@@ -83,7 +83,7 @@ impl Table {
         };
         let lock = table.lock();
         for zone in table.zones.iter() {
-            for octets in [&[], &NS_LABELS[3..], NS_LABELS] {
+            for octets in [&[], &NS_LABELS[3..], &NS_LABELS] {
                 table.edit(&lock, KeyRef { zone: zone.number(), octets }, Node::set_fixed);
             }
             // Z3: a delegated child keeps the names between it and the parent's apex alive.

@@ -17,6 +17,13 @@ use crate::wire::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
 use crate::zone::answer::{AnswersRef, Family};
 use crate::zone::{Found, HOSTMASTER_LABEL, NS_LABELS, Reader, SOA_TIMERS, Table, Zone};
 
+/// Octets of a compression pointer, RFC 1035 section 4.1.4.
+const POINTER: usize = QUESTION_POINTER.len();
+/// Octets of the two names of an SOA, each ending in a pointer to the apex.
+const SOA_NAMES: usize = NS_LABELS.len() + POINTER + HOSTMASTER_LABEL.len() + POINTER;
+/// Octets of an SOA's RDATA: the names and five numbers, RFC 1035 section 3.3.13.
+const SOA_RDATA: usize = SOA_NAMES + 5 * 4;
+
 /// The settings of chapter D.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -234,7 +241,7 @@ impl Responder {
     fn content<'t>(&self, qtype: u16, arrival: Arrival, relative: &[u8], found: Found<'t>) -> Content<'t> {
         let apex = relative.is_empty();
         let addresses = |family: Family| match found {
-            Found::Host(answers) if answers.count(family) > 0 => Some(Content::Host(family, answers)),
+            Found::Host(answers) if answers.has(family) => Some(Content::Host(family, answers)),
             Found::Empty if relative == NS_LABELS => {
                 self.name_server(family, arrival).next().map(|_| Content::NameServer(family))
             }
@@ -309,28 +316,27 @@ impl Responder {
                 let first = |n| if self.settings.rotate && n > 1 { counters.turn(n) } else { 0 };
                 let (rtype, ttl) = (family.rtype(), answers.ttl());
                 match family {
-                    Family::V4 => reply.rrset(rtype, ttl, answers.v4, first(answers.v4.len())),
-                    Family::V6 => reply.rrset(rtype, ttl, answers.v6, first(answers.v6.len())),
+                    Family::V4 => reply.rrset(rtype, ttl, answers.v4(), first(answers.v4().len())),
+                    Family::V6 => reply.rrset(rtype, ttl, answers.v6(), first(answers.v6().len())),
                 }
             }
             Content::NameServer(family) => {
                 for address in self.name_server(family, arrival) {
-                    if !self.address(reply, Section::Answer, &QUESTION_POINTER, address) {
+                    if !self.address(reply, Section::Answer, QUESTION_POINTER, address) {
                         reply.truncate();
                     }
                 }
             }
             Content::Soa => self.soa(reply, Section::Answer, zone, apex_at),
             Content::Ns => {
-                let rdata = [NS_LABELS, &QUESTION_POINTER];
-                reply.record(Section::Answer, &QUESTION_POINTER, rtype::NS, self.settings.ttl, &rdata);
-                let mut owner = [0; NS_LABELS.len() + 2];
-                owner[..NS_LABELS.len()].copy_from_slice(NS_LABELS);
-                owner[NS_LABELS.len()..].copy_from_slice(&QUESTION_POINTER);
+                let mut name_server = [0; NS_LABELS.len() + POINTER];
+                name_server[..NS_LABELS.len()].copy_from_slice(&NS_LABELS);
+                name_server[NS_LABELS.len()..].copy_from_slice(&QUESTION_POINTER);
+                reply.record(Section::Answer, QUESTION_POINTER, rtype::NS, self.settings.ttl, name_server);
                 for family in [Family::V4, Family::V6] {
                     for address in self.name_server(family, arrival) {
                         // Glue that does not fit is left out without TC: the question is answered.
-                        self.address(reply, Section::Additional, &owner, address);
+                        self.address(reply, Section::Additional, name_server, address);
                     }
                 }
             }
@@ -338,11 +344,17 @@ impl Responder {
         }
     }
 
-    fn address(&self, reply: &mut Reply<'_>, section: Section, owner: &[u8], address: IpAddr) -> bool {
+    fn address<const O: usize>(
+        &self,
+        reply: &mut Reply<'_>,
+        section: Section,
+        owner: [u8; O],
+        address: IpAddr,
+    ) -> bool {
         let ttl = self.settings.ttl;
         match address {
-            IpAddr::V4(a) => reply.record(section, owner, rtype::A, ttl, &[&a.octets()]),
-            IpAddr::V6(a) => reply.record(section, owner, rtype::AAAA, ttl, &[&a.octets()]),
+            IpAddr::V4(a) => reply.record(section, owner, rtype::A, ttl, a.octets()),
+            IpAddr::V6(a) => reply.record(section, owner, rtype::AAAA, ttl, a.octets()),
         }
     }
 
@@ -350,19 +362,19 @@ impl Responder {
     fn soa(&self, reply: &mut Reply<'_>, section: Section, zone: &Zone, apex_at: usize) {
         // The question begins 12 octets into the message and a name has 255: the pointer's 14 bits hold it.
         let apex = (0xc000 | (query::HEADER + apex_at) as u16).to_be_bytes();
-        let mut numbers = [0; 20];
         let [refresh, retry, expire] = SOA_TIMERS;
-        for (slot, number) in numbers.chunks_exact_mut(4).zip([
-            zone.serial(),
-            refresh,
-            retry,
-            expire,
-            self.settings.negative_ttl,
-        ]) {
-            slot.copy_from_slice(&number.to_be_bytes());
+        let numbers = [zone.serial(), refresh, retry, expire, self.settings.negative_ttl];
+        let mut rdata = [0; SOA_RDATA];
+        let (names, octets) = rdata.split_at_mut(SOA_NAMES);
+        let (mname, rname) = names.split_at_mut(NS_LABELS.len() + POINTER);
+        for (name, labels) in [(mname, &NS_LABELS[..]), (rname, &HOSTMASTER_LABEL)] {
+            name[..labels.len()].copy_from_slice(labels);
+            name[labels.len()..].copy_from_slice(&apex);
         }
-        let rdata = [NS_LABELS, &apex, HOSTMASTER_LABEL, &apex, &numbers];
-        if !reply.record(section, &apex, rtype::SOA, self.settings.negative_ttl, &rdata) {
+        for (octets, number) in octets.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+            *octets = number.to_be_bytes();
+        }
+        if !reply.record(section, apex, rtype::SOA, self.settings.negative_ttl, rdata) {
             reply.truncate();
         }
     }

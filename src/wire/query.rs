@@ -201,10 +201,6 @@ impl<'m> Cursor<'m> {
         Some(taken)
     }
 
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2).map(|b| u16::from_be_bytes([b[0], b[1]]))
-    }
-
     /// The question: skips the name; type and class.
     ///
     /// A compressed name is not accepted: there is nothing before it to point at.
@@ -217,19 +213,18 @@ impl<'m> Cursor<'m> {
                 return None;
             }
             if label == 0 {
-                return Some((self.u16()?, self.u16()?));
+                let [t, y, c, l] = self.take(TYPE_AND_CLASS)?.first_chunk::<TYPE_AND_CLASS>()?;
+                return Some((u16::from_be_bytes([*t, *y]), u16::from_be_bytes([*c, *l])));
             }
         }
     }
 
     fn record(&mut self) -> Option<RawRecord<'m>> {
         let root_owner = self.skip_name()?;
-        let rtype = self.u16()?;
-        let class = self.u16()?;
-        let ttl = self.take(4)?.try_into().ok()?;
-        let rdlength = usize::from(self.u16()?);
-        let rdata = self.take(rdlength)?;
-        Some(RawRecord { root_owner, rtype, class, ttl, rdata })
+        let [t, y, c, l, ttl @ .., n, m] = self.take(10)?.first_chunk::<10>()?;
+        let (rtype, class) = (u16::from_be_bytes([*t, *y]), u16::from_be_bytes([*c, *l]));
+        let rdata = self.take(usize::from(u16::from_be_bytes([*n, *m])))?;
+        Some(RawRecord { root_owner, rtype, class, ttl: *ttl, rdata })
     }
 
     /// Skips a possibly compressed name; true if it is the root, spelled as one zero octet.

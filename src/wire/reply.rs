@@ -16,8 +16,10 @@ pub const TCP_LIMIT: u16 = u16::MAX;
 pub const MAX_NSID: usize = 128;
 /// Octets of an OPT record before its options, RFC 6891 section 6.1.2.
 const OPT_HEAD: usize = 11;
-/// Octets of a record before its RDATA when its owner is a pointer, RFC 1035 section 4.1.3.
-pub const RECORD_HEAD: usize = 12;
+/// Octets of a record between its owner and its RDATA, RFC 1035 section 4.1.3.
+const FIXED: usize = 10;
+/// Octets of a record before its RDATA when its owner is a pointer.
+pub const RECORD_HEAD: usize = QUESTION_POINTER.len() + FIXED;
 /// A pointer to the question's name, RFC 1035 section 4.1.4.
 pub const QUESTION_POINTER: [u8; 2] = [0xc0, HEADER as u8];
 
@@ -63,6 +65,12 @@ pub struct Reply<'b> {
     truncated: bool,
 }
 
+/// Type, class, TTL and the length of `N` octets of RDATA.
+fn fixed<const N: usize>(rtype: u16, ttl: u32) -> [u8; FIXED] {
+    let ([t, y], [c, l], [a, b, d, e]) = (rtype.to_be_bytes(), CLASS_IN.to_be_bytes(), ttl.to_be_bytes());
+    [t, y, c, l, a, b, d, e, (N >> 8) as u8, N as u8]
+}
+
 /// Where a record goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
@@ -95,13 +103,12 @@ impl<'b> Reply<'b> {
     /// Writes as many records of an RRset of the question's name as fit, beginning with record `first` and going
     /// round; says TC if not all did (D13: libcs that cannot use TCP still get addresses).
     pub fn rrset<const N: usize>(&mut self, rtype: u16, ttl: u32, rdata: &[[u8; N]], first: usize) {
-        let ([p, q], [t, y], [c, l], [a, b, d, e]) =
-            (QUESTION_POINTER, rtype.to_be_bytes(), CLASS_IN.to_be_bytes(), ttl.to_be_bytes());
-        let head: [u8; RECORD_HEAD] = [p, q, t, y, c, l, a, b, d, e, (N >> 8) as u8, N as u8];
+        let fixed = fixed::<N>(rtype, ttl);
         let fit = rdata.len().min((self.limit - self.len) / (RECORD_HEAD + N));
         let (before, from) = rdata.split_at(first);
         for record in from.iter().chain(before).take(fit) {
-            self.put(head);
+            self.put(QUESTION_POINTER);
+            self.put(fixed);
             self.put(*record);
         }
         self.counts[0] += fit as u16;
@@ -109,18 +116,20 @@ impl<'b> Reply<'b> {
     }
 
     /// Writes one small record; true if it fitted.
-    pub fn record(&mut self, section: Section, owner: &[u8], rtype: u16, ttl: u32, rdata: &[&[u8]]) -> bool {
-        let rdlength: usize = rdata.iter().map(|part| part.len()).sum();
-        if self.len + owner.len() + 10 + rdlength > self.limit {
+    pub fn record<const O: usize, const N: usize>(
+        &mut self,
+        section: Section,
+        owner: [u8; O],
+        rtype: u16,
+        ttl: u32,
+        rdata: [u8; N],
+    ) -> bool {
+        if self.len + O + FIXED + N > self.limit {
             return false;
         }
-        self.copy(owner);
-        let ([t, y], [c, l], [a, b, d, e], [n, m]) =
-            (rtype.to_be_bytes(), CLASS_IN.to_be_bytes(), ttl.to_be_bytes(), (rdlength as u16).to_be_bytes());
-        self.put([t, y, c, l, a, b, d, e, n, m]);
-        for part in rdata {
-            self.copy(part);
-        }
+        self.put(owner);
+        self.put(fixed::<N>(rtype, ttl));
+        self.put(rdata);
         self.counts[section as usize] += 1;
         true
     }
@@ -301,8 +310,8 @@ mod tests {
     fn small_records_are_written_whole_or_not_at_all() {
         let mut out = [0; 64];
         let mut reply = Reply::new(&mut out, QUESTION, 19 + 2 + 10 + 4, 0);
-        assert!(reply.record(Section::Authority, &QUESTION_POINTER, 6, 300, &[b"ab", b"cd"]));
-        assert!(!reply.record(Section::Additional, &[0], 1, 300, &[]));
+        assert!(reply.record(Section::Authority, QUESTION_POINTER, 6, 300, *b"abcd"));
+        assert!(!reply.record(Section::Additional, [0], 1, 300, []));
         assert!(!reply.is_truncated());
         reply.truncate();
         assert!(reply.is_truncated());
@@ -315,13 +324,7 @@ mod tests {
     fn a_record_one_octet_too_long_does_not_fit() {
         let fits = |limit| {
             let mut out = [0; 128];
-            Reply::new(&mut out, QUESTION, limit, 0).record(
-                Section::Answer,
-                b"\x03abc\x00",
-                16,
-                1,
-                &[&[7; 20]],
-            )
+            Reply::new(&mut out, QUESTION, limit, 0).record(Section::Answer, *b"\x03abc\x00", 16, 1, [7; 20])
         };
         assert!(fits(19 + 5 + 10 + 20));
         assert!(!fits(19 + 5 + 10 + 19));

@@ -48,14 +48,12 @@ pub struct Answers {
 }
 
 /// [`Answers`] wherever they are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnswersRef<'t> {
-    /// Seconds.
-    pub(super) ttl: u32,
-    /// RDATA of the A records, RFC 1035 section 3.4.1.
-    pub v4: &'t [[u8; 4]],
-    /// RDATA of the AAAA records, RFC 3596 section 2.2.
-    pub v6: &'t [[u8; 16]],
+#[derive(Clone, Copy, Debug)]
+pub enum AnswersRef<'t> {
+    /// A single IPv4 address and its TTL in seconds: what nearly every host of a mesh has.
+    One(&'t [[u8; 4]; 1], u16),
+    /// Any.
+    Many(&'t Answers),
 }
 
 impl Answers {
@@ -72,30 +70,57 @@ impl Answers {
 
     /// The same, borrowed.
     pub fn view(&self) -> AnswersRef<'_> {
-        AnswersRef { ttl: self.ttl, v4: &self.v4, v6: &self.v6 }
+        AnswersRef::Many(self)
     }
 }
 
 impl<'t> AnswersRef<'t> {
-    /// How many addresses of one family there are.
-    pub fn count(&self, family: Family) -> usize {
-        match family {
-            Family::V4 => self.v4.len(),
-            Family::V6 => self.v6.len(),
+    /// RDATA of the A records, in listed order (RFC 1035 section 3.4.1).
+    pub fn v4(self) -> &'t [[u8; 4]] {
+        match self {
+            AnswersRef::One(v4, _) => v4,
+            AnswersRef::Many(answers) => &answers.v4,
+        }
+    }
+
+    /// RDATA of the AAAA records, in listed order (RFC 3596 section 2.2).
+    pub fn v6(self) -> &'t [[u8; 16]] {
+        match self {
+            AnswersRef::One(..) => &[],
+            AnswersRef::Many(answers) => &answers.v6,
         }
     }
 
     /// The TTL all records share, in seconds.
-    pub fn ttl(&self) -> u32 {
-        self.ttl
+    pub fn ttl(self) -> u32 {
+        match self {
+            AnswersRef::One(_, ttl) => ttl.into(),
+            AnswersRef::Many(answers) => answers.ttl,
+        }
+    }
+
+    /// Whether there are addresses of one family.
+    pub fn has(self, family: Family) -> bool {
+        match family {
+            Family::V4 => !self.v4().is_empty(),
+            Family::V6 => !self.v6().is_empty(),
+        }
     }
 
     /// The addresses of one family in listed order.
-    pub fn addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> + use<'t> {
+    pub fn addresses(self, family: Family) -> impl Iterator<Item = IpAddr> + use<'t> {
         let (v4, v6): (&'t [_], &'t [_]) = match family {
-            Family::V4 => (self.v4, &[]),
-            Family::V6 => (&[], self.v6),
+            Family::V4 => (self.v4(), &[]),
+            Family::V6 => (&[], self.v6()),
         };
         v4.iter().map(|a| IpAddr::from(*a)).chain(v6.iter().map(|a| IpAddr::from(*a)))
     }
 }
+
+impl PartialEq for AnswersRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.ttl(), self.v4(), self.v6()) == (other.ttl(), other.v4(), other.v6())
+    }
+}
+
+impl Eq for AnswersRef<'_> {}

@@ -126,7 +126,7 @@ impl Node {
     pub(super) fn host(&self) -> Option<AnswersRef<'_>> {
         match self.v4_ttl {
             0 => self.more.as_ref()?.host.as_ref().map(Answers::view),
-            ttl => Some(AnswersRef { ttl: ttl.into(), v4: &self.v4, v6: &[] }),
+            ttl => Some(AnswersRef::One(&self.v4, ttl)),
         }
     }
 
@@ -195,8 +195,8 @@ impl Node {
 
     fn set_host(&mut self, answers: Option<Answers>) {
         self.v4_ttl = 0;
-        let in_place = answers.as_ref().map(Answers::view).and_then(|a| match (a.v4, a.v6) {
-            ([v4], []) => Some((*v4, u16::try_from(a.ttl).ok()?)),
+        let in_place = answers.as_ref().map(Answers::view).and_then(|a| match (a.v4(), a.v6()) {
+            ([v4], []) => Some((*v4, u16::try_from(a.ttl()).ok()?)),
             _ => None,
         });
         match in_place {

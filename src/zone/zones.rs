@@ -9,9 +9,9 @@ use super::Host;
 use crate::wire::name::{self, Name};
 
 /// The labels of `ns.dns` in front of a zone: its name server (D5).
-pub const NS_LABELS: &[u8] = b"\x02ns\x03dns";
+pub const NS_LABELS: [u8; 7] = *b"\x02ns\x03dns";
 /// The label in front of a zone in the mailbox of its SOA (D5).
-pub const HOSTMASTER_LABEL: &[u8] = b"\x0ahostmaster";
+pub const HOSTMASTER_LABEL: [u8; 11] = *b"\x0ahostmaster";
 /// REFRESH, RETRY and EXPIRE of the SOA, seconds (D5).
 pub const SOA_TIMERS: [u32; 3] = [7200, 1800, 86400];
 
@@ -96,9 +96,17 @@ impl Zone {
 pub struct Zones {
     zones: Vec<Zone>,
     by_apex: HashMap<Name, usize, RandomState>,
-    /// Whether there is a zone of so many octets.
-    lengths: [bool; name::MAX_WIRE + 1],
+    /// Of most tails of a name the length alone tells that they are no zone, or which one they can be.
+    by_length: [OfLength; name::MAX_WIRE + 1],
     cluster_domain: Name,
+}
+
+/// The zones whose name has so many octets.
+#[derive(Clone, Copy, Debug)]
+enum OfLength {
+    None,
+    One(u16),
+    Many,
 }
 
 /// Why a list of zones is refused (Z2).
@@ -180,11 +188,12 @@ impl Zones {
                 wildcards: AtomicUsize::new(0),
             })
             .collect();
-        let mut lengths = [false; name::MAX_WIRE + 1];
-        for apex in &apexes {
-            lengths[apex.wire().len()] = true;
+        let mut by_length = [OfLength::None; name::MAX_WIRE + 1];
+        for (apex, i) in apexes.iter().zip(0..) {
+            let known = &mut by_length[apex.wire().len()];
+            *known = if matches!(known, OfLength::None) { OfLength::One(i) } else { OfLength::Many };
         }
-        Ok(Zones { zones, by_apex, lengths, cluster_domain })
+        Ok(Zones { zones, by_apex, by_length, cluster_domain })
     }
 
     /// In the order they were configured.
@@ -207,11 +216,12 @@ impl Zones {
         let run = name.get(..name.len().checked_sub(1)?)?;
         name::offsets(run).find_map(|at| {
             let tail = &name[at..];
-            // Of most tails the length alone tells that they are no zone.
-            if !self.lengths.get(tail.len()).is_some_and(|known| *known) {
-                return None;
-            }
-            self.by_apex.get(tail).map(|i| (&self.zones[*i], at))
+            let zone = match self.by_length.get(tail.len())? {
+                OfLength::None => return None,
+                OfLength::One(i) => &self.zones[usize::from(*i)],
+                OfLength::Many => &self.zones[*self.by_apex.get(tail)?],
+            };
+            (zone.apex.wire() == tail).then_some((zone, at))
         })
     }
 
