@@ -164,6 +164,14 @@ impl Counters {
         self.responses.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 
+    /// Every count of requests, responses and silence, and how many replies had TC.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn tally(&self) -> (Vec<u64>, u64) {
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let counts = self.requests.iter().chain(&self.responses).chain(&self.silent).map(load).collect();
+        (counts, self.truncated.iter().map(load).sum())
+    }
+
     /// The record of `n` to begin with (D2). A golden-ratio sequence: whatever share of the queries asks
     /// for one name, its records take turns.
     pub fn turn(&self, n: usize) -> usize {

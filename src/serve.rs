@@ -3,10 +3,14 @@
 //! [`responder`] decides every reply; [`udp`] and [`tcp`] only move octets; [`hickory`] answers through
 //! hickory-server's handler whatever the responder leaves to a general DNS library.
 
-#[cfg(test)]
-mod fixture;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod fixture;
 pub mod hickory;
 pub mod listen;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod parity;
 pub mod responder;
 pub mod tcp;
 pub mod udp;

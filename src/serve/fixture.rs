@@ -15,21 +15,21 @@ use crate::wire::{Rcode, Transport};
 use crate::zone::answer::Answers;
 use crate::zone::{Host, Table, Zones};
 
-pub(super) const SERIAL: u32 = 1_700_000_000;
+pub const SERIAL: u32 = 1_700_000_000;
 
-pub(super) struct Fixture {
-    pub(super) responder: Arc<Responder>,
-    pub(super) counters: Arc<Counters>,
+pub struct Fixture {
+    pub responder: Arc<Responder>,
+    pub counters: Arc<Counters>,
     handler: Handler,
 }
 
-pub(super) fn host(text: &str) -> Host {
+pub fn host(text: &str) -> Host {
     let wildcard = text.starts_with("*.");
     let name = Name::parse(text.trim_start_matches("*.")).expect(text);
     Host { name, wildcard }
 }
 
-pub(super) fn table(zones: &[&str], hosts: &[(&str, Vec<IpAddr>)]) -> Arc<Table> {
+pub fn table(zones: &[&str], hosts: &[(&str, Vec<IpAddr>)]) -> Arc<Table> {
     let names = zones.iter().map(|z| Name::parse(z).expect(z)).collect();
     let cluster_domain = Name::parse("cluster.local").expect("valid");
     let table = Table::new(Zones::new(names, cluster_domain, SERIAL).expect("valid zones"));
@@ -40,12 +40,12 @@ pub(super) fn table(zones: &[&str], hosts: &[(&str, Vec<IpAddr>)]) -> Arc<Table>
     Arc::new(table)
 }
 
-pub(super) fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings { ttl: 30, negative_ttl: 5, rotate: false, nsid: b"pod-1".to_vec() }
 }
 
 impl Fixture {
-    pub(super) fn new(table: Arc<Table>, settings: Settings, advertised: &[&str]) -> Fixture {
+    pub fn new(table: Arc<Table>, settings: Settings, advertised: &[&str]) -> Fixture {
         let zones = table.zones().count();
         let advertised = advertised.iter().map(|a| a.parse().expect(a)).collect();
         let responder = Arc::new(Responder::new(table, settings, advertised));
@@ -54,13 +54,13 @@ impl Fixture {
         Fixture { responder, counters, handler }
     }
 
-    pub(super) fn arrival(transport: Transport) -> Arrival {
+    pub fn arrival(transport: Transport) -> Arrival {
         let peer: SocketAddr = "192.0.2.1:4000".parse().expect("valid");
         Arrival::new(transport, peer, "192.0.2.53".parse().expect("valid"))
     }
 
     /// By the responder alone.
-    pub(super) fn fast(&self, message: &[u8], transport: Transport) -> Result<Vec<u8>, Outcome> {
+    pub fn fast(&self, message: &[u8], transport: Transport) -> Result<Vec<u8>, Outcome> {
         let mut out = vec![0; 65535];
         match self.responder.respond(message, Self::arrival(transport), &self.counters, &mut out) {
             Outcome::Reply(length) => Ok(out[..length].to_vec()),
@@ -69,7 +69,7 @@ impl Fixture {
     }
 
     /// By the general path alone.
-    pub(super) fn general(&self, message: &[u8], transport: Transport) -> Result<Vec<u8>, Outcome> {
+    pub fn general(&self, message: &[u8], transport: Transport) -> Result<Vec<u8>, Outcome> {
         let mut out = vec![0; 65535];
         match self.handler.respond(message, Self::arrival(transport), &mut out) {
             Outcome::Reply(length) => Ok(out[..length].to_vec()),
@@ -78,7 +78,7 @@ impl Fixture {
     }
 
     /// As the listeners do it.
-    pub(super) fn ask(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    pub fn ask(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let reply = match self.fast(message, transport) {
             Err(Outcome::Declined) => self.general(message, transport),
             other => other,
@@ -87,14 +87,14 @@ impl Fixture {
     }
 
     /// Asks `NAME TYPE [+udp=SIZE] [+do] [+nsid] [+tcp] [+class=CH] [+edns=VERSION]` and renders the reply.
-    pub(super) fn dig(&self, text: &str) -> Vec<String> {
+    pub fn dig(&self, text: &str) -> Vec<String> {
         let (message, transport) = query(text);
         render(&self.ask(&message, transport).unwrap_or_default())
     }
 }
 
 /// The message and transport that [`Fixture::dig`] would use.
-pub(super) fn query(text: &str) -> (Vec<u8>, Transport) {
+pub fn query(text: &str) -> (Vec<u8>, Transport) {
     let mut words = text.split_whitespace();
     let name = words.next().expect("a name");
     let rtype = words.next().expect("a type");
@@ -137,7 +137,7 @@ pub(super) fn query(text: &str) -> (Vec<u8>, Transport) {
 }
 
 /// Status and flags, then the records of each section with a mark: `=` answer, `~` authority, `+` additional.
-pub(super) fn render(reply: &[u8]) -> Vec<String> {
+pub fn render(reply: &[u8]) -> Vec<String> {
     let message = Message::from_vec(reply).expect("a reply decodes");
     let m = &message.metadata;
     let flag = |on: bool, name: &'static str| if on { name } else { "" };

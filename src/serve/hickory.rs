@@ -18,12 +18,12 @@ use hickory_server::net::NetError;
 use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder};
+use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Queries};
 
 use super::responder::{Arrival, Content, Decision, Outcome, Responder};
 use crate::metrics::{Counted, Counters};
-use crate::wire::query::{Edns, HEADER, Query, Refusal, Unanswerable};
-use crate::wire::reply::{self, QUESTION_POINTER, RECORD_HEAD, UDP_PAYLOAD};
+use crate::wire::query::{Edns, Query, Refusal, Unanswerable};
+use crate::wire::reply::{self, UDP_PAYLOAD};
 use crate::wire::{Rcode, Transport};
 use crate::zone::answer::Family;
 use crate::zone::{SOA_TIMERS, Zone};
@@ -41,15 +41,17 @@ struct Records {
     answers: Vec<Record>,
     authority: Vec<Record>,
     additional: Vec<Record>,
-    truncated: bool,
 }
 
-/// A reply before hickory writes it.
+/// A reply that hickory is to write.
 struct Prepared {
     metadata: Metadata,
+    /// The question to echo, if it is another than the request's: none (D11).
+    queries: Option<Queries>,
     opt: Option<HickoryEdns>,
     records: Records,
-    limit: u16,
+    /// How many of the records it has room for.
+    most: usize,
 }
 
 impl Prepared {
@@ -64,13 +66,48 @@ impl Prepared {
         std::array::IntoIter<&'a Record, 0>,
         std::slice::Iter<'a, Record>,
     > {
-        MessageResponseBuilder::new(&request.queries, self.opt.as_ref()).build(
+        let mut most = self.most;
+        let mut first = |records: &'a [Record]| {
+            let taken = most.min(records.len());
+            most -= taken;
+            &records[..taken]
+        };
+        let queries = self.queries.as_ref().unwrap_or(&request.queries);
+        MessageResponseBuilder::new(queries, self.opt.as_ref()).build(
             self.metadata,
-            &self.records.answers,
-            &self.records.authority,
+            first(&self.records.answers),
+            first(&self.records.authority),
             [],
-            &self.records.additional,
+            first(&self.records.additional),
         )
+    }
+
+    /// Takes as many whole records as fit: TC if answers or the SOA do not (D13), glue goes without (D17).
+    ///
+    /// hickory must not be left to cut: it ends in half a record, or without OPT. Nor is its limit of use, since it
+    /// wants room for a name before it makes a pointer of it. What it writes is longer than what the responder
+    /// does: it copies the question without remembering its name, so the first owner is spelled out, and those
+    /// after some hundred others are, too. So near the limit this path sends fewer records.
+    fn fit(&mut self, request: &Request, limit: u16) {
+        let Records { answers, authority, additional } = &self.records;
+        let needed = answers.len() + authority.len();
+        let all = needed + additional.len();
+        let mut fits = |most| {
+            self.most = most;
+            let mut octets = Vec::new();
+            let written = self.message(request).destructive_emit(&mut BinEncoder::new(&mut octets));
+            written.is_ok_and(|info| !info.truncation) && octets.len() <= usize::from(limit)
+        };
+        if fits(all) {
+            return;
+        }
+        let (mut most, mut too_many) = (0, all);
+        while most + 1 < too_many {
+            let middle = most.midpoint(too_many);
+            if fits(middle) { most = middle } else { too_many = middle }
+        }
+        self.most = most;
+        self.metadata.truncation = most < needed;
     }
 }
 
@@ -93,9 +130,7 @@ impl Handler {
             return Outcome::Silence;
         };
         let mut octets = Vec::with_capacity(usize::from(UDP_PAYLOAD));
-        let mut encoder = BinEncoder::new(&mut octets);
-        encoder.set_max_size(prepared.limit);
-        match prepared.message(&request).destructive_emit(&mut encoder) {
+        match prepared.message(&request).destructive_emit(&mut BinEncoder::new(&mut octets)) {
             Ok(_) => {
                 out[..octets.len()].copy_from_slice(&octets);
                 Outcome::Reply(octets.len())
@@ -125,6 +160,7 @@ impl Handler {
 
     /// Decides and counts; `None` for silence.
     fn prepare(&self, request: &Request, arrival: Arrival) -> Option<Prepared> {
+        let mut queries = None;
         let (edns, rcode, error, zone, qtype, records) = match self
             .responder
             .understand(request.as_slice(), arrival)
@@ -133,7 +169,12 @@ impl Handler {
                 self.counters.silence(arrival.transport);
                 return None;
             }
-            Err(Unanswerable::Refuse(refusal)) => (refusal.edns, refusal.rcode, None, None, 0, None),
+            Err(Unanswerable::Refuse(refusal)) => {
+                if refusal.question.is_empty() {
+                    queries = Some(Queries::read(&mut BinDecoder::new(&[]), 0).ok()?);
+                }
+                (refusal.edns, refusal.rcode, None, None, 0, None)
+            }
             Ok(query) => {
                 let reader = self.responder.table().read();
                 match self.responder.decide(&query, arrival, &reader) {
@@ -166,14 +207,14 @@ impl Handler {
             Metadata::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
         metadata.authoritative = authoritative;
         metadata.recursion_desired = request.metadata.recursion_desired;
-        metadata.truncation = records.truncated;
         metadata.response_code = ResponseCode::from((rcode as u16 >> 4) as u8, (rcode as u16 & 0x0f) as u8);
+        let mut prepared = Prepared { metadata, queries, opt, records, most: 0 };
+        prepared.fit(request, reply::limit(arrival.transport, edns));
         let zone = zone.and_then(|index| self.responder.table().zones().iter().nth(index));
         let family = Family::of(arrival.peer.ip());
         let counted = Counted { transport: arrival.transport, family, zone, qtype };
-        self.counters.reply(counted, rcode, records.truncated);
-        let limit = reply::limit(arrival.transport, edns);
-        Some(Prepared { metadata, opt, records, limit })
+        self.counters.reply(counted, rcode, prepared.metadata.truncation);
+        Some(prepared)
     }
 
     /// The decided records.
@@ -203,12 +244,10 @@ impl Handler {
                 let first = if settings.rotate { self.counters.turn(all.len()) } else { 0 };
                 let rotated = all[first..].iter().chain(&all[..first]);
                 records.answers.extend(rotated.map(|a| address_record(owner.clone(), answers.ttl(), *a)));
-                self.truncate(&mut records, query, family, arrival);
             }
             Content::NameServer(family) => {
                 let addresses = self.responder.name_server(family, arrival);
                 records.answers.extend(addresses.map(|a| address_record(owner.clone(), settings.ttl, a)));
-                self.truncate(&mut records, query, family, arrival);
             }
             Content::Soa => records.answers.push(soa()?),
             Content::Ns => {
@@ -228,21 +267,6 @@ impl Handler {
             Content::NoData | Content::NxDomain => records.authority.push(soa()?),
         }
         Some(records)
-    }
-
-    /// As many whole records as fit beside header, question and OPT (D13).
-    ///
-    /// hickory copies the question without remembering its name, so the first owner is spelled out and only
-    /// the further ones are pointers: near the limit this path sends fewer records than the responder.
-    fn truncate(&self, records: &mut Records, query: &Query<'_>, family: Family, arrival: Arrival) {
-        let opt = self.responder.opt(query.edns, None).map_or(0, |opt| opt.wire_len());
-        let spelled_out = query.name().len() - QUESTION_POINTER.len();
-        let taken = HEADER + query.question.len() + spelled_out + opt;
-        // A long name spelled out twice may leave no room at all.
-        let room = usize::from(reply::limit(arrival.transport, query.edns)).saturating_sub(taken);
-        let fit = room / (RECORD_HEAD + family.address_size());
-        records.truncated = fit < records.answers.len();
-        records.answers.truncate(fit);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Responder::decide`] turns a query into a [`Decision`] that names what the reply holds; [`Responder::respond`]
 //! writes it as octets. The general path ([`super::hickory`]) takes the same decision and lets hickory
-//! write it, so the two cannot differ in meaning; the property tests of that module hold them to it.
+//! write it, so the two cannot differ in meaning; `serve::parity` holds them to it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
