@@ -14,11 +14,11 @@
 //! ```
 //!
 //! One **ServiceEntry event**: `source` has the object's JSON read into an [`entry::Entry`] (what it contributes,
-//! and its [`finding`]s); [`index`] recomputes the hosts it touches from all their live claims; [`zone`]
-//! encodes each changed host's answers once and replaces its node.
+//! and its [`finding`]s); [`index`] keeps it packed and recomputes the hosts it touches from all their live claims;
+//! [`zone`] replaces the node of each host whose answers have changed.
 //!
 //! One **query**: [`serve::udp`] or [`serve::tcp`] hands the octets to [`serve::responder`], which parses them
-//! ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the node's encoded records.
+//! ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the addresses in the node.
 //!
 //! # Rules
 //!
