@@ -1,10 +1,10 @@
 //! Live entries of every source → who owns each host, and with which addresses (chapter O, A3).
 //!
-//! Synchronous: sources call [`Index::apply`], [`Index::delete`], [`Index::update`] and [`Index::reset`]; every change
-//! is broken down into changes of hosts, and a host's answers are recomputed from all its live claims each time, so
+//! Synchronous: sources call [`Index::apply`], [`Index::delete`], [`Index::reset`] and [`Index::reset_files`]; every
+//! change is broken down into changes of hosts, and a host's answers are recomputed from all its live claims each time, so
 //! they depend on the set of entries and never on the order of events (O2).
 //!
-//! Entries are kept packed ([`packed`]) in an [`arena`], because there may be a million of them. Nearly every host is
+//! Entries are kept packed (`packed`) in an `arena`, because there may be a million of them. Nearly every host is
 //! claimed by one entry and has answers: then the table itself remembers the entry ([`Table::owner`]). Only for the
 //! others there is a list of claims.
 
