@@ -33,6 +33,9 @@ pub struct Batch {
     senders: Vec<Sender>,
     slices: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
+    /// For each header of [`Batch::send`], how many datagrams it stands for, and the length of each.
+    runs: Vec<usize>,
+    segments: Vec<Control>,
 }
 
 #[derive(Clone, Copy)]
@@ -65,6 +68,8 @@ impl Batch {
             senders: vec![sender; senders],
             slices: vec![slice; BATCH],
             headers: vec![header; BATCH],
+            runs: Vec::with_capacity(BATCH),
+            segments: vec![[0; 8]; BATCH],
         }
     }
 
@@ -138,9 +143,34 @@ impl Batch {
         Ok(received)
     }
 
-    /// Sends them from the first on, and says how many the kernel took.
+    /// Sends them from the first on through a connected socket, and says how many the kernel took.
+    ///
+    /// Neighbours of one length go through the kernel as one datagram that it cuts at the end (UDP_SEGMENT, Linux
+    /// 4.18). That halves what sending takes, so that the server and not the generator is what a closed loop waits for.
     pub fn send(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        self.send_from(socket, 0)
+        let lengths = mem::take(&mut self.lengths);
+        self.runs.clear();
+        self.point(|position| lengths[position], lengths.len());
+        let mut first = 0;
+        for (run, control) in lengths.chunk_by(|a, b| a == b && *a > 0).zip(&mut self.segments) {
+            let header = &mut self.headers[self.runs.len()].msg_hdr;
+            header.msg_iov = &mut self.slices[first];
+            header.msg_iovlen = run.len() as _;
+            let segment = segment_control(run[0] as u16);
+            *control = segment.0;
+            (header.msg_control, header.msg_controllen) =
+                if run.len() > 1 { (control.as_mut_ptr().cast(), segment.1) } else { (ptr::null_mut(), 0) };
+            first += run.len();
+            self.runs.push(run.len());
+        }
+        self.lengths = lengths;
+        // SAFETY: as in `receive`; the kernel only reads. Each header has as many slices as its run is long, and
+        // runs do not overlap.
+        let sent = unsafe {
+            libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), self.runs.len() as libc::c_uint, 0)
+        };
+        let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.runs[..sent].iter().sum())
     }
 
     /// Sends all of them; one that cannot be sent is passed over.
@@ -176,10 +206,32 @@ impl Batch {
                 header.msg_hdr.msg_namelen = sender.address_length;
                 header.msg_hdr.msg_control = sender.control.as_mut_ptr().cast();
                 header.msg_hdr.msg_controllen = sender.control_length;
+            } else {
+                header.msg_hdr.msg_control = ptr::null_mut();
+                header.msg_hdr.msg_controllen = 0;
             }
         }
         &mut self.headers[..count]
     }
+}
+
+/// A control message that says how long the datagrams of a run are, and its length.
+fn segment_control(length: u16) -> (Control, usize) {
+    // `cmsghdr`: length, level, type; then the data, aligned to a word.
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    const LENGTH: usize = HEADER + size_of::<u16>();
+    const _: () = assert!(HEADER == 16 && mem::offset_of!(libc::cmsghdr, cmsg_level) == 8);
+    let mut control = [0; 8];
+    control[0] = LENGTH as u64;
+    let (level, kind) = (libc::SOL_UDP.to_ne_bytes(), libc::UDP_SEGMENT.to_ne_bytes());
+    let mut word = [0; 8];
+    word[..4].copy_from_slice(&level);
+    word[4..].copy_from_slice(&kind);
+    control[1] = u64::from_ne_bytes(word);
+    let mut word = [0; 8];
+    word[..2].copy_from_slice(&length.to_ne_bytes());
+    control[2] = u64::from_ne_bytes(word);
+    (control, 3 * size_of::<u64>())
 }
 
 #[cfg(test)]
@@ -207,6 +259,29 @@ mod tests {
         at.send_all(&server);
         assert_eq!(back.receive(&client, Wait::First)?, 3);
         assert_eq!([back.get(0), back.get(1), back.get(2)], [b"one!".as_slice(), b"three!", b"!"]);
+        Ok(())
+    }
+
+    #[test]
+    fn neighbours_of_one_length_arrive_as_datagrams_of_their_own() -> io::Result<()> {
+        let server = UdpSocket::bind("127.0.0.1:0")?;
+        let client = UdpSocket::bind("127.0.0.1:0")?;
+        client.connect(server.local_addr()?)?;
+        let (mut out, mut at) = (Batch::connected(16), Batch::connected(16));
+        let texts = [&b"aaaa"[..], b"bbbb", b"cccc", b"dd", b"", b"", b"ee", b"ff", b"g"];
+        for text in texts {
+            out.push(|room| {
+                room[..text.len()].copy_from_slice(text);
+                text.len()
+            });
+        }
+        let sent = out.send(&client)?;
+        let mut arrived = Vec::new();
+        while arrived.len() < texts.len() {
+            at.receive(&server, Wait::First)?;
+            arrived.extend((0..at.len()).map(|i| at.get(i).to_vec()));
+        }
+        assert_eq!((sent, arrived), (texts.len(), texts.map(<[u8]>::to_vec).to_vec()));
         Ok(())
     }
 
