@@ -14,8 +14,9 @@ mod packed;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -50,8 +51,10 @@ pub type Clock = fn() -> u32;
 /// An entry of more hosts has its claims listed: the table's word for who owns a host would mean looking through all
 /// of them.
 const MOST_CLAIMS_UNLISTED: usize = 32;
-/// Entries that a search for findings looks at before it lets an event pass (L7).
+/// Claims that a search for findings looks at before it lets an event pass (L7).
 const SEARCH_STEP: usize = 256;
+/// How long a search waits while an event does.
+const GIVE_WAY: Duration = Duration::from_micros(50);
 
 /// The index. Share it by reference; every method takes `&self`.
 pub struct Index {
@@ -67,6 +70,8 @@ pub struct Index {
     /// Findings of the sources themselves.
     source_findings: Mutex<HashMap<Partition, Vec<Finding>>>,
     version: AtomicU64,
+    /// Events that wait for the entries.
+    waiting: AtomicUsize,
 }
 
 /// Every entry, by number and by identity.
@@ -76,7 +81,7 @@ struct Entries {
     by_identity: HashTable<Number>,
     count: HashMap<Partition, usize>,
     /// What is wrong with entries by themselves; usually with few.
-    findings: HashMap<Number, Arc<[Finding]>, RandomState>,
+    findings: HashMap<Number, Box<[Finding]>, RandomState>,
 }
 
 /// A claim: its entry, and where it begins in the entry's run.
@@ -120,6 +125,7 @@ impl Index {
             paths: Mutex::default(),
             source_findings: Mutex::default(),
             version: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -136,12 +142,12 @@ impl Index {
     /// An entry is new or has changed.
     pub fn apply(&self, partition: Partition, entry: Entry) {
         let packed = self.pack(partition, entry);
-        self.change(&mut lock(&self.entries), vec![packed], &[]);
+        self.change(&mut self.lock_for_event(), vec![packed], &[]);
     }
 
     /// An entry is gone. Honoured for entries that never could be read, too (S6).
     pub fn delete(&self, partition: Partition, id: &EntryId) {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.lock_for_event();
         let identity = packed::identity(partition, id, |path| lock(&self.paths).number(path));
         if let Some(number) = identity.and_then(|identity| entries.find(&self.hasher, &identity)) {
             self.change(&mut entries, Vec::new(), &[number]);
@@ -156,6 +162,9 @@ impl Index {
     /// These are all entries of some files of a partition, all at once: a host that moves from one to another is
     /// never missing meanwhile. Returns how many are gone.
     pub fn reset_files(&self, partition: Partition, files: &[Arc<str>], listed: Vec<Packed>) -> usize {
+        if files.is_empty() {
+            return 0;
+        }
         let files: HashSet<u32> = {
             let paths = lock(&self.paths);
             files.iter().filter_map(|path| paths.number(path)).collect()
@@ -168,7 +177,7 @@ impl Index {
 
     /// Puts entries in, and takes those out that are `replaced` and not among them; returns how many.
     fn replace(&self, listed: Vec<Packed>, replaced: impl Fn(&View<'_>) -> bool) -> usize {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.lock_for_event();
         let kept: HashSet<Number, RandomState> = listed
             .iter()
             .filter_map(|packed| entries.find(&self.hasher, View::identity_run(&packed.octets)))
@@ -362,25 +371,52 @@ impl Index {
         let numbers: Vec<Number> = lock(&self.entries).by_identity.iter().copied().collect();
         // An address, hashed, and the entry that has it: eight octets each, because there may be a million.
         let mut addresses: Vec<(u32, Number)> = Vec::with_capacity(numbers.len());
-        for step in numbers.chunks(SEARCH_STEP) {
-            let entries = lock(&self.entries);
-            for number in step {
-                self.search_entry(&entries, *number, &mut findings, &mut addresses);
-            }
-        }
+        self.in_steps(&numbers, |entries, number| {
+            self.search_entry(entries, *number, &mut findings, &mut addresses);
+            entries.view(*number).map_or(0, |entry| entry.claim_count())
+        });
         let listed: Vec<Host> = self.claims.iter().map(|item| item.key().clone()).collect();
-        for step in listed.chunks(SEARCH_STEP) {
-            let entries = lock(&self.entries);
-            for host in step {
-                self.search_host(&entries, host, &mut findings);
-            }
-        }
+        self.in_steps(&listed, |entries, host| self.search_host(entries, host, &mut findings));
         addresses.sort_unstable();
         addresses.dedup();
         for group in addresses.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
-            findings.extend(self.shared_addresses(&lock(&self.entries), group));
+            let mut uses = HashMap::new();
+            self.in_steps(group, |entries, (hash, number)| {
+                self.collect_uses(entries, *hash, *number, &mut uses)
+            });
+            findings.extend(uses.into_iter().flat_map(|(address, uses)| shared_address(address, uses)));
         }
         findings.into_iter().collect()
+    }
+
+    /// Does something for each item under the lock of the entries, which is given up often enough for events to pass.
+    /// `act` returns how many claims it looked at.
+    fn in_steps<T>(&self, items: &[T], mut act: impl FnMut(&Entries, &T) -> usize) {
+        let mut rest = items.iter();
+        let mut next = rest.next();
+        while next.is_some() {
+            let entries = lock(&self.entries);
+            let mut work = 0;
+            while let Some(item) = next
+                && work < SEARCH_STEP
+            {
+                work += 1 + act(&entries, item);
+                next = rest.next();
+            }
+            drop(entries);
+            // A lock that is free for a moment goes to whoever runs, and that is this thread.
+            while self.waiting.load(Ordering::Relaxed) > 0 {
+                std::thread::sleep(GIVE_WAY);
+            }
+        }
+    }
+
+    /// The entries, for an event: a search gives way to it.
+    fn lock_for_event(&self) -> MutexGuard<'_, Entries> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let entries = lock(&self.entries);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        entries
     }
 
     /// What one entry says by itself; its addresses are collected.
@@ -409,38 +445,38 @@ impl Index {
 
     /// What the claims to one host say together (A7, O3). Of a host that is not listed there is nothing to say: its
     /// only claim answers it.
-    fn search_host(&self, entries: &Entries, host: &Host, findings: &mut BTreeSet<Finding>) {
+    fn search_host(&self, entries: &Entries, host: &Host, findings: &mut BTreeSet<Finding>) -> usize {
         let claimants = self.claimants(entries, &self.claims_of(entries, host));
         let winners = winners(&self.policy, &claimants);
         for claimant in &claimants {
             if !claimant.has_addresses() {
                 findings.extend(self.no_address(claimant, host, winners.is_empty()));
             } else if let Some(winner) = winners.first()
-                && !winners.iter().any(|w| w.rank.id == claimant.rank.id)
+                && !winners.iter().any(|w| std::ptr::eq(*w, claimant))
             {
                 findings.insert(claim_lost(claimant, winner, host));
             }
         }
+        claimants.len()
     }
 
-    /// O4, for entries with addresses of one hash.
-    fn shared_addresses(&self, entries: &Entries, group: &[(u32, Number)]) -> Vec<Finding> {
-        let paths = lock(&self.paths);
-        let mut uses: HashMap<IpAddr, Vec<Use>> = HashMap::new();
-        for (hash, number) in group {
-            let Some(entry) = entries.view(*number) else { continue };
-            for (_, claim) in entry.claims() {
-                for address in claim.addresses().filter(|address| self.short_hash(*address) == *hash) {
-                    let (host, id) = (self.host(&claim), entry.id(&paths));
-                    uses.entry(address).or_default().push(Use {
-                        host,
-                        entry: id,
-                        allocated: entry.is_allocated(),
-                    });
-                }
+    /// An entry's uses of the addresses of one hash; returns how many claims it has.
+    fn collect_uses(
+        &self,
+        entries: &Entries,
+        hash: u32,
+        number: Number,
+        uses: &mut HashMap<IpAddr, Vec<Use>>,
+    ) -> usize {
+        let Some(entry) = entries.view(number) else { return 0 };
+        let id = entry.id(&lock(&self.paths));
+        for (_, claim) in entry.claims() {
+            for address in claim.addresses().filter(|address| self.short_hash(*address) == hash) {
+                let (host, allocated) = (self.host(&claim), entry.is_allocated());
+                uses.entry(address).or_default().push(Use { host, entry: id.clone(), allocated });
             }
         }
-        uses.into_iter().flat_map(|(address, uses)| shared_address(address, uses)).collect()
+        entry.claim_count()
     }
 
     /// A7, unless the default address or another entry serves the host.
@@ -579,6 +615,10 @@ struct Use {
 
 /// O4: one finding for each entry that uses an address another entry uses for another host.
 fn shared_address(address: IpAddr, mut uses: Vec<Use>) -> Vec<Finding> {
+    // A host list of one entry may have very many.
+    if uses.windows(2).all(|pair| pair[0].entry == pair[1].entry) {
+        return Vec::new();
+    }
     uses.sort_by(|a, b| (&a.host, &a.entry).cmp(&(&b.host, &b.entry)));
     let one_host = uses.first().map(|u| &u.host) == uses.last().map(|u| &u.host);
     if one_host {

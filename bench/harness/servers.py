@@ -52,6 +52,8 @@ class Server:
     version: Callable
     #: A responder without names is only asked to echo the question.
     has_names: bool = True
+    #: Where it runs; None for anywhere.
+    core: int | None = SERVER_CORE
 
 
 @dataclass
@@ -182,12 +184,9 @@ def coredns_grpc(names, directory, port):
     ]
 
 
-def globaldns(names, listen):
-    program = programs.ours("globaldns")
-    command = [program, "serve", "--file", names.entries, "--listen", listen]
-    command += ["--admin-listen", "off", "--lameduck", "0s", "--log-level", "warn"]
-    if "--workers" in output([program, "serve", "--help"]):
-        command += ["--workers", "1"]
+def globaldns(names, listen, workers=1):
+    command = [programs.ours("globaldns"), "serve", "--file", names.entries, "--listen", listen]
+    command += ["--admin-listen", "off", "--lameduck", "0s", "--log-level", "warn", "--workers", workers]
     return [(command, {})]
 
 
@@ -267,7 +266,7 @@ def running(server, names, directory, patience=300):
             commands = server.commands(names, directory, port)
             begun = time.monotonic()
             for command, environment in commands:
-                started.append(processes.start(command, SERVER_CORE, log, environment, cwd=directory))
+                started.append(processes.start(command, server.core, log, environment, cwd=directory))
         now = Running(server, port, started)
         try:
             await_answer(now, names.hosts - 1, begun + patience)

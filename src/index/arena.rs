@@ -1,7 +1,9 @@
 //! Many small runs of octets, each under a number, without an allocation of its own for each.
 //!
 //! A run lives in a place of whole units inside a large chunk; its number is the place's position. A place that is
-//! given back serves the next run that fits. Runs too long for that are allocated on their own.
+//! given back serves the next run that fits, whole or in part; places are never joined, so that a number stays the
+//! beginning of one, and chunks are kept: what an arena takes is what it took at its fullest. Runs too long for
+//! that are allocated on their own.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

@@ -59,7 +59,8 @@ struct ClaimRun<'a> {
     list: u32,
 }
 
-/// The paths of files, by number: an entry names its file, and a file may hold a million entries.
+/// The paths of files, by number: an entry names its file, and a file may hold a million entries. Paths are kept for
+/// good; files come and go, but under the same names.
 #[derive(Default)]
 pub(super) struct Paths {
     numbers: HashMap<Arc<str>, u32>,

@@ -295,6 +295,48 @@ fn very_large_entries_are_read_and_reported_like_small_ones() {
     assert!(findings.iter().all(|f| f.code == Code::ClaimLost));
 }
 
+/// [O1] [O2] Entries of few hosts have their claims remembered by the table, those of many have them listed; they
+/// trade hosts and places in between.
+#[test]
+fn entries_that_grow_and_shrink_end_where_a_fresh_list_does() {
+    let lived = index();
+    let hosts: Vec<String> = (0..50).map(|n| format!("h{n}.global")).collect();
+    let of = |name: &str, count: usize, age: i64| {
+        let hosts: Vec<&str> = hosts[..count].iter().map(String::as_str).collect();
+        entry(&format!("{name}/x"), age, &hosts, &[if name == "a" { "240.0.0.1" } else { "240.0.0.2" }])
+    };
+    let most = MOST_CLAIMS_UNLISTED;
+    for (a, b) in
+        [(most, 0), (most + 1, 1), (50, most), (most - 1, most + 1), (1, 50), (most, most), (0, 50), (0, 0)]
+    {
+        let world = [("a", a, 2), ("b", b, 1)].into_iter().filter(|(_, count, _)| *count > 0);
+        let world: Vec<Build> = world.map(|(name, count, age)| of(name, count, age)).collect();
+        lived.reset(P0, world.iter().map(|build| build.clone().packed(&lived)).collect());
+        let fresh = index();
+        for build in world {
+            fresh.put(build);
+        }
+        assert_eq!(everything(&lived), everything(&fresh), "{a} and {b} hosts");
+    }
+    assert!(lived.claims.is_empty());
+}
+
+/// [S2] [L3]
+#[test]
+fn files_are_replaced_without_the_others() {
+    let i = index();
+    let of = |name: &str, file: &str| {
+        entry(&format!("a/{name}"), 0, &[&format!("{name}.global")], &["240.0.0.1"]).file(file, 1)
+    };
+    i.reset(P0, vec![of("x", "x.yaml").packed(&i), of("y", "y.yaml").packed(&i)]);
+    i.apply(P1, of("z", "x.yaml").done(&i));
+    let files: [Arc<str>; 2] = ["x.yaml".into(), "never-seen.yaml".into()];
+    assert_eq!(i.reset_files(P0, &files, vec![of("new", "x.yaml").packed(&i)]), 1);
+    let looks = ["x", "y", "z", "new"].map(|name| i.look(&format!("{name}.global")) != "missing");
+    assert_eq!(looks, [false, true, true, true]);
+    assert_eq!(i.reset_files(P0, &[], vec![]), 0);
+}
+
 /// [S6]
 #[test]
 fn a_bad_update_keeps_the_valid_parts_and_a_delete_is_always_honoured() {

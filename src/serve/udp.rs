@@ -2,7 +2,8 @@
 //!
 //! A worker waits in `recvmmsg`, answers every datagram it got, and sends the replies with one `sendmmsg`. That
 //! is all it does: beside these two it makes no system call, takes no lock and allocates nothing (the general
-//! path does, which sees next to no query). `tests/alloc.rs` and `tests/syscalls/run` hold it to that.
+//! path does, which sees next to no query). `tests/alloc.rs` and `tests/syscalls/run` hold it to that. One exception
+//! follows a change of the table: the worker that saw what was replaced last gives its memory back, after its replies.
 //!
 //! **The end** (L5) needs no timer: a socket that is shut down for reading hands out what is queued, then wakes its
 //! reader with a datagram from nobody. Linux does so although it also says ENOTCONN.
@@ -178,10 +179,11 @@ impl Worker {
                     outbox.push(Reply { slot, length });
                 }
             }
-            drop(reader);
             let replies = outbox.len();
             // Of what is dropped here, the peer is gone or a firewall said no: one client's matter.
             let dropped = outbox.deliver(|rest| calls.send(&self.socket, &buffers, rest));
+            // After the replies, because whoever leaves last frees what writers have replaced meanwhile.
+            drop(reader);
             self.counters.send_errors(dropped);
             self.counters.durations(Transport::Udp, replies, begun.elapsed());
             if at_end {

@@ -297,7 +297,7 @@ fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
     if path.extension().is_some_and(|e| e == "json") {
         file.read_json(input).map_err(|error| json_error(path, error))?;
     } else {
-        file.read_yaml(input).map_err(|error| yaml_error(path, &error))?;
+        file.read_yaml(input).map_err(|error| yaml_error(path, error))?;
     }
     Ok(file.entries)
 }
@@ -339,7 +339,7 @@ impl Reader<'_> {
                 continue;
             }
             for (text, item) in items.iter().zip(1..) {
-                // It is our own text.
+                // It is our own text, and YAML's limit of depth is below that of JSON.
                 self.take(&serde_json::from_str(text).unwrap_or_default(), item);
             }
         }
@@ -376,7 +376,10 @@ fn json_error(path: &Path, error: serde_json::Error) -> LoadError {
     }
 }
 
-fn yaml_error(path: &Path, error: &serde_saphyr::Error) -> LoadError {
+fn yaml_error(path: &Path, error: serde_saphyr::Error) -> LoadError {
+    if let serde_saphyr::Error::IOError { cause } = error {
+        return LoadError::Io { path: path.to_owned(), error: cause };
+    }
     let at = error.location();
     LoadError::Syntax {
         path: path.to_owned(),

@@ -4,7 +4,6 @@
 //! name, and [`Node`] such an answer, in place; whatever is longer or richer moves out to the heap.
 
 use std::hash::{Hash, Hasher};
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::answer::{Answers, AnswersRef};
@@ -91,8 +90,8 @@ pub(super) struct Node {
     more: Option<Box<More>>,
     /// Nodes one label down. Written under the table's writer lock only.
     pub(super) children: AtomicU32,
-    /// The exact host's [`Owner`], 0 for none. Written under the table's writer lock only.
-    owner: AtomicU32,
+    /// The exact host's.
+    owner: Owner,
     v4: [[u8; 4]; 1],
     /// TTL of `v4` in seconds; 0 if that is not in use.
     v4_ttl: u16,
@@ -144,7 +143,7 @@ impl Node {
         if host.wildcard {
             return self.more.as_ref()?.wildcard_owner;
         }
-        NonZeroU32::new(self.owner.load(Ordering::Relaxed))
+        self.owner
     }
 
     /// Apex, `dns.<zone>` or `ns.dns.<zone>`: always there, never matched by a wildcard (D5).
@@ -163,7 +162,7 @@ impl Node {
         Node {
             more: self.more.clone(),
             children: AtomicU32::new(self.children.load(Ordering::Relaxed)),
-            owner: AtomicU32::new(self.owner.load(Ordering::Relaxed)),
+            owner: self.owner,
             v4: self.v4,
             v4_ttl: self.v4_ttl,
         }
@@ -186,7 +185,7 @@ impl Node {
             more.wildcard = answers;
             more.wildcard_owner = owner;
         } else {
-            *self.owner.get_mut() = owner.map_or(0, NonZeroU32::get);
+            self.owner = owner;
             self.set_host(answers);
         }
         // A name that has become ordinary again takes no more room than one.
@@ -215,6 +214,7 @@ impl Node {
 mod tests {
     use super::*;
     use std::net::IpAddr;
+    use std::num::NonZeroU32;
 
     fn host(wildcard: bool) -> Host {
         Host { name: crate::wire::name::Name::parse("a.global").expect("a name"), wildcard }

@@ -189,7 +189,7 @@ impl Zones {
             })
             .collect();
         let mut by_length = [OfLength::None; name::MAX_WIRE + 1];
-        for (apex, i) in apexes.iter().zip(0..) {
+        for (apex, i) in apexes.iter().zip(0..=u16::MAX) {
             let known = &mut by_length[apex.wire().len()];
             *known = if matches!(known, OfLength::None) { OfLength::One(i) } else { OfLength::Many };
         }

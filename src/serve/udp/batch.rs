@@ -76,7 +76,7 @@ impl Outbox {
 
     /// Hands the replies to `send` until all are gone, and forgets them. `send` says how many it took from the
     /// front, or why it took none: then that is the fault of the first one, which is dropped and counted, unless
-    /// it was a passing one. Returns how many were dropped.
+    /// it was a passing one: after a few of those, all the rest is dropped. Returns how many were.
     pub(super) fn deliver(&mut self, mut send: impl FnMut(&[Reply]) -> io::Result<usize>) -> u64 {
         let mut retries = RETRIES;
         let mut dropped = 0;
@@ -85,7 +85,12 @@ impl Outbox {
             match send(rest) {
                 // It cannot be that none was taken without an error; if it is, it must not be for ever.
                 Ok(sent) if sent > 0 => rest = &rest[sent.min(rest.len())..],
-                Err(error) if retries > 0 && is_passing(&error) => retries -= 1,
+                Err(error) if is_passing(&error) && retries > 0 => retries -= 1,
+                // There is no room and there will be none soon: clients ask again, and others wait to be heard.
+                Err(error) if is_passing(&error) => {
+                    dropped += rest.len() as u64;
+                    break;
+                }
                 Ok(_) | Err(_) => {
                     dropped += 1;
                     rest = &rest[1..];
@@ -146,12 +151,10 @@ mod tests {
     fn passing_errors_are_tried_again_but_not_for_ever() {
         for errno in [EINTR, EAGAIN, ENOBUFS] {
             assert_eq!(deliver(2, &[Err(errno), Ok(2)]), (0, vec![vec![0, 1], vec![0, 1]]));
-            let mut script = vec![Err(errno); RETRIES];
-            // From now on they count as the others.
-            script.extend([Err(errno), Ok(1)]);
-            let (dropped, asked) = deliver(2, &script);
-            assert_eq!(dropped, 1);
-            assert_eq!(asked.last(), Some(&vec![1]));
+            let (dropped, asked) = deliver(2, &[Err(errno); RETRIES + 1]);
+            assert_eq!((dropped, asked.last()), (2, Some(&vec![0, 1])));
+            let (dropped, _) = deliver(3, &[&[Err(errno); RETRIES][..], &[Ok(1), Err(errno)]].concat());
+            assert_eq!(dropped, 2);
         }
     }
 

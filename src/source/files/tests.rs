@@ -290,3 +290,18 @@ fn a_file_of_many_thousand_entries_loads() {
     w.load(&["all.yaml"]).expect("loads");
     assert_eq!(w.index.table().zones().iter().map(|z| z.hosts()).sum::<usize>(), 20_000);
 }
+
+/// [S2] [S3] `kind` decides at the end whether `items` were entries.
+#[test]
+fn items_of_what_is_no_list_do_not_count() {
+    let w = World::new();
+    let entry = r#"{"kind":"ServiceEntry","metadata":{"name":"x"},"spec":{"hosts":["x.global"],"addresses":["240.0.0.1"]}}"#;
+    w.write("other.json", &format!(r#"{{"items":[{entry}],"kind":"Other"}} [{entry}] 7 {entry}"#));
+    w.write("other.yaml", &format!("items: [{entry}]\nkind: Other\n---\n[{entry}]\n---\n7\n"));
+    w.load(&["other.json", "other.yaml"]).expect("loads");
+    assert_eq!(w.hosts(), ["x.global=240.0.0.1"], "the last document of the first file");
+    let owner = w
+        .index
+        .owners(&crate::zone::Host { name: Name::parse("x.global").expect("a name"), wildcard: false });
+    assert!(owner[0].to_string().ends_with("other.json:4"), "{owner:?}");
+}
