@@ -18,6 +18,7 @@ PACKAGES = {
     "knotd": ["knot"],
     "named": ["bind9"],
     "pdns_server": ["pdns-server", "pdns-backend-bind"],
+    "valgrind": ["valgrind", "libc6-dbg"],
 }
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/go/bin"])
 
@@ -27,14 +28,15 @@ def say(text):
 
 
 @functools.cache
-def build():
-    """Builds globaldns and the programs of this package, unless BENCH_BINARIES names a directory that has them;
-    returns where they are."""
+def build(*only):
+    """Builds globaldns and the programs of this package, or those named, unless BENCH_BINARIES names a directory that
+    has them; returns where they are."""
     if built := os.environ.get("BENCH_BINARIES"):
         return Path(built).resolve()
     say("building globaldns and its benchmarks (release)")
+    what = [word for name in only for word in ("--bin", name)] or ["-p", "globaldns", "--bins"]
     subprocess.run(
-        ["cargo", "build", "--release", "--locked", "-p", "globaldns", "-p", "globaldns-bench", "--bins"],
+        ["cargo", "build", "--release", "--locked", "-p", "globaldns-bench", *what],
         cwd=ROOT,
         check=True,
         stdout=sys.stderr,
