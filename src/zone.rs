@@ -97,6 +97,13 @@ pub struct Reader<'t> {
     names: papaya::HashMapRef<'t, Key, Node, RandomState, papaya::LocalGuard<'t>>,
 }
 
+/// A name's node, and how many changes there had been when it was fetched.
+#[derive(Clone, Copy)]
+pub struct Sighting<'r> {
+    node: Option<&'r Node>,
+    generation: u64,
+}
+
 impl Table {
     /// A table that holds the infrastructure of its zones and no host yet.
     pub fn new(zones: Zones) -> Table {
@@ -279,22 +286,51 @@ impl Table {
 
 impl Reader<'_> {
     /// Looks up a lower-case wire name whose covering zone has its apex at offset `apex_at`.
+    pub fn find(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Found<'_> {
+        self.judge(self.sight(zone, name, apex_at), zone, name, apex_at)
+    }
+
+    /// The first half of a look-up: fetches the name's node, which in a large table is nowhere near the processor. Done
+    /// for many names in a row, the processor fetches several at a time.
+    pub fn sight(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Sighting<'_> {
+        let generation = self.generation.load(Ordering::Acquire);
+        Sighting {
+            node: self.names.get(&KeyRef { zone: zone.number(), octets: &name[..apex_at] }),
+            generation,
+        }
+    }
+
+    /// The second half.
     ///
     /// The name and the wildcards above it are separate reads. When a host changes hands between them (an exact
     /// host comes, its wildcard goes), both reads may miss; so without an answer, a change meanwhile means
     /// looking again (L3).
-    pub fn find(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Found<'_> {
+    pub fn judge<'r>(
+        &'r self,
+        sighting: Sighting<'r>,
+        zone: &Zone,
+        name: &[u8],
+        apex_at: usize,
+    ) -> Found<'r> {
+        let mut sighting = sighting;
         loop {
-            let before = self.generation.load(Ordering::Acquire);
-            let found = self.find_once(zone, name, apex_at);
-            if matches!(found, Found::Host(_)) || self.generation.load(Ordering::Acquire) == before {
+            let found = self.judge_once(sighting.node, zone, name, apex_at);
+            if matches!(found, Found::Host(_))
+                || self.generation.load(Ordering::Acquire) == sighting.generation
+            {
                 return found;
             }
+            sighting = self.sight(zone, name, apex_at);
         }
     }
 
-    fn find_once(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Found<'_> {
-        let node = self.names.get(&KeyRef { zone: zone.number(), octets: &name[..apex_at] });
+    fn judge_once<'r>(
+        &'r self,
+        node: Option<&'r Node>,
+        zone: &Zone,
+        name: &[u8],
+        apex_at: usize,
+    ) -> Found<'r> {
         if let Some(node) = node {
             if let Some(answers) = node.host() {
                 return Found::Host(answers);

@@ -23,11 +23,12 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::hickory::Handler;
-use super::responder::{Arrival, Outcome, Responder};
+use super::responder::{Arrival, Begun, Outcome, Responder};
 use crate::metrics::Counters;
 use crate::wire::Transport;
+use crate::wire::name::MAX_WIRE;
 use crate::wire::reply::UDP_PAYLOAD;
-use batch::{Buffers, Outbox, Reply};
+use batch::{Buffers, Outbox, Reply, SLOTS};
 use sys::Calls;
 
 const _: () = assert!(batch::REPLY >= UDP_PAYLOAD as usize);
@@ -141,6 +142,8 @@ impl Worker {
         let mut calls = Calls::new(bound.is_unspecified());
         let mut buffers = Buffers::new();
         let mut outbox = Outbox::new();
+        let mut names = vec![[0; MAX_WIRE]; SLOTS];
+        let mut lengths = [0; SLOTS];
         let mut left = MOST_QUEUED;
         while left > 0 {
             let stopping = self.stopping.load(Ordering::Relaxed);
@@ -158,21 +161,33 @@ impl Worker {
                     continue;
                 }
             };
-            let begun = Instant::now();
+            let received_at = Instant::now();
             let mut at_end = false;
             // One pin for all, and none while waiting: it would keep what the table has replaced from being freed.
             let reader = self.responder.table().read();
-            for slot in 0..received {
+            let (messages, rooms) = buffers.exchange();
+            let mut begun: [Option<(Arrival, Begun<'_>)>; SLOTS] = [const { None }; SLOTS];
+            // Each step for all messages, and then the next: see Responder::begin.
+            for ((slot, begun), name) in (0..received).zip(&mut begun).zip(&mut names) {
                 let Some(datagram) = calls.datagram(slot) else {
                     at_end = true;
                     break;
                 };
                 let local = datagram.local.unwrap_or(bound);
                 let arrival = Arrival::new(Transport::Udp, datagram.peer, local);
-                let (message, out) = buffers.exchange(slot, datagram.length);
-                let outcome = match self.responder.respond_by(&reader, message, arrival, &self.counters, out)
-                {
-                    Outcome::Declined => self.handler.respond(message, arrival, out),
+                lengths[slot] = datagram.length;
+                let message = messages.get(slot, datagram.length);
+                *begun = Some((arrival, self.responder.begin(message, arrival, name)));
+            }
+            for (_, begun) in begun.iter_mut().flatten() {
+                begun.sight(&reader);
+            }
+            for ((slot, begun), out) in begun.into_iter().enumerate().zip(rooms) {
+                let Some((arrival, begun)) = begun else { break };
+                let outcome = match self.responder.finish(begun, &reader, arrival, &self.counters, out) {
+                    Outcome::Declined => {
+                        self.handler.respond(messages.get(slot, lengths[slot]), arrival, out)
+                    }
                     outcome => outcome,
                 };
                 if let Outcome::Reply(length) = outcome {
@@ -185,7 +200,7 @@ impl Worker {
             // After the replies, because whoever leaves last frees what writers have replaced meanwhile.
             drop(reader);
             self.counters.send_errors(dropped);
-            self.counters.durations(Transport::Udp, replies, begun.elapsed());
+            self.counters.durations(Transport::Udp, replies, received_at.elapsed());
             if at_end {
                 return;
             }

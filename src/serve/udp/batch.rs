@@ -13,9 +13,8 @@ pub(super) const REPLY: usize = 1280;
 /// Room for a message: what a datagram can hold at most, so none is cut short and an oversized one is still
 /// parsed to its end (D11). Pages that no message reaches are never backed by memory.
 pub(super) const MESSAGE: usize = 65_536;
-/// From one slot to the next: an odd number of cache lines, lest all slots compete for the same sets of the
-/// cache. The reply comes first: with an ordinary query behind it, a slot touches one page, sometimes two.
-const STRIDE: usize = REPLY + MESSAGE + CACHE_LINE;
+/// From one slot to the next: an odd number of cache lines, lest all slots compete for the same sets of the cache.
+const STRIDE: usize = MESSAGE + CACHE_LINE;
 const CACHE_LINE: usize = 64;
 const _: () = assert!(STRIDE.is_multiple_of(CACHE_LINE) && (STRIDE / CACHE_LINE) % 2 == 1);
 
@@ -24,28 +23,41 @@ const RETRIES: usize = 8;
 
 /// The octets of all slots.
 pub(super) struct Buffers {
-    octets: Box<[u8]>,
+    messages: Box<[u8]>,
+    replies: Box<[u8]>,
+}
+
+/// The messages, while replies to them are written.
+pub(super) struct Messages<'b>(&'b [u8]);
+
+impl<'b> Messages<'b> {
+    /// A slot's message.
+    pub(super) fn get(&self, slot: usize, length: usize) -> &'b [u8] {
+        &self.0[slot * STRIDE..][..length.min(MESSAGE)]
+    }
 }
 
 impl Buffers {
     pub(super) fn new() -> Buffers {
-        Buffers { octets: vec![0; SLOTS * STRIDE].into_boxed_slice() }
+        Buffers {
+            messages: vec![0; SLOTS * STRIDE].into_boxed_slice(),
+            replies: vec![0; SLOTS * REPLY].into_boxed_slice(),
+        }
     }
 
     /// Where the message of each slot goes.
     pub(super) fn messages(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        self.octets.chunks_exact_mut(STRIDE).map(|slot| &mut slot[REPLY..REPLY + MESSAGE])
+        self.messages.chunks_exact_mut(STRIDE).map(|slot| &mut slot[..MESSAGE])
     }
 
-    /// A slot's message, and the room for its reply.
-    pub(super) fn exchange(&mut self, slot: usize, length: usize) -> (&[u8], &mut [u8]) {
-        let (reply, message) = self.octets[slot * STRIDE..][..STRIDE].split_at_mut(REPLY);
-        (&message[..length.min(MESSAGE)], reply)
+    /// The messages, and the room for each slot's reply.
+    pub(super) fn exchange(&mut self) -> (Messages<'_>, impl Iterator<Item = &mut [u8]>) {
+        (Messages(&self.messages), self.replies.chunks_exact_mut(REPLY))
     }
 
     /// The octets of a reply.
     pub(super) fn reply(&self, reply: Reply) -> &[u8] {
-        &self.octets[reply.slot * STRIDE..][..REPLY][..reply.length]
+        &self.replies[reply.slot * REPLY..][..REPLY][..reply.length]
     }
 }
 
@@ -173,16 +185,16 @@ mod tests {
             message[..8].fill(slot as u8);
             message[MESSAGE - 8..].fill(slot as u8);
         }
-        for slot in 0..SLOTS {
-            let (_, reply) = buffers.exchange(slot, MESSAGE);
+        let (messages, replies) = buffers.exchange();
+        for (slot, reply) in replies.enumerate() {
             assert_eq!(reply.len(), REPLY);
             reply.fill(0x80 | slot as u8);
-        }
-        for slot in 0..SLOTS {
-            let (message, _) = buffers.exchange(slot, MESSAGE);
+            let message = messages.get(slot, MESSAGE);
             assert_eq!(message[..8], [slot as u8; 8]);
             assert_eq!(message[MESSAGE - 8..], [slot as u8; 8]);
-            assert_eq!(buffers.exchange(slot, 5).0.len(), 5);
+            assert_eq!(messages.get(slot, 5).len(), 5);
+        }
+        for slot in 0..SLOTS {
             let reply = Reply { slot, length: REPLY };
             assert!(buffers.reply(reply).iter().all(|octet| *octet == 0x80 | slot as u8));
         }
