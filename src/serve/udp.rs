@@ -1,9 +1,10 @@
 //! DNS over UDP: a thread for every socket, which receives, answers and sends datagrams in batches.
 //!
-//! A worker waits in `recvmmsg`, answers every datagram it got, and sends the replies with one `sendmmsg`. That
-//! is all it does: beside these two it makes no system call, takes no lock and allocates nothing (the general
-//! path does, which sees next to no query). `tests/alloc.rs` and `tests/syscalls/run` hold it to that. One exception
-//! follows a change of the table: the worker that saw what was replaced last gives its memory back, after its replies.
+//! A worker waits in `recvmmsg`, answers the datagrams it got, each step for all of them before the next, and sends the
+//! replies with one `sendmmsg`. That is all it does: beside these two it makes no system call, takes no lock and
+//! allocates nothing (the general path does, which sees next to no query). `tests/alloc.rs` and `tests/syscalls/run`
+//! hold it to that. One exception follows a change of the table: the worker that saw what was replaced last gives its
+//! memory back, after its replies.
 //!
 //! **The end** (L5) needs no timer: a socket that is shut down for reading hands out what is queued, then wakes its
 //! reader with a datagram from nobody. Linux does so although it also says ENOTCONN.
@@ -182,8 +183,8 @@ impl Worker {
             for (_, begun) in begun.iter_mut().flatten() {
                 begun.sight(&reader);
             }
-            for ((slot, begun), out) in begun.into_iter().enumerate().zip(rooms) {
-                let Some((arrival, begun)) = begun else { break };
+            for ((slot, begun), out) in begun.iter_mut().enumerate().zip(rooms) {
+                let Some((arrival, begun)) = begun.take() else { break };
                 let outcome = match self.responder.finish(begun, &reader, arrival, &self.counters, out) {
                     Outcome::Declined => {
                         self.handler.respond(messages.get(slot, lengths[slot]), arrival, out)
