@@ -180,7 +180,7 @@ impl Table {
             zone.has_removed(host);
         }
         zone.has_changed(now);
-        // After this change is visible and before the next one begins: see Reader::find.
+        // After this change is visible and before the next one begins: see Reader::judge.
         self.generation.fetch_add(1, Ordering::Release);
     }
 

@@ -364,7 +364,8 @@ impl Responder {
         (0..count).map(move |i| advertised[i]).chain(arrived).filter(move |a| Family::of(*a) == family)
     }
 
-    /// Writes the decided reply to a query.
+    /// Answers a query that was read before, also one that [`Responder::respond`] declines: by this the parity test
+    /// holds the general path to this one.
     pub fn answer(
         &self,
         reader: &Reader<'_>,
