@@ -40,6 +40,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod serve;
 pub mod source;
+pub mod stub;
 pub mod telemetry;
 pub mod wire;
 pub mod zone;
