@@ -61,10 +61,11 @@ pub struct EntryId {
 impl EntryId {
     /// The identity of an object as JSON.
     pub fn of(object: &Value, origin: Origin) -> EntryId {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+        let metadata = object.get("metadata");
+        let text = |key: &str| metadata.and_then(|metadata| metadata.get(key)).and_then(Value::as_str);
         EntryId {
-            namespace: text("/metadata/namespace").filter(|n| !n.is_empty()).unwrap_or("default").into(),
-            name: text("/metadata/name").unwrap_or_default().into(),
+            namespace: text("namespace").filter(|n| !n.is_empty()).unwrap_or("default").into(),
+            name: text("name").unwrap_or_default().into(),
             origin,
         }
     }

@@ -7,12 +7,19 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::fields::Fields;
+use super::fields::{Fields, Keys, Path, STATUS_ADDRESSES};
 use super::{Claim, Entry, EntryId, Origin, Rules, TTL_ANNOTATION, TTL_RANGE};
 use crate::finding::Code;
 use crate::wire::name::{Name, NameError};
 use crate::zone::{Host, Zones};
 
+const CREATED: Keys = &["metadata", "creationTimestamp"];
+const ANNOTATIONS: Keys = &["metadata", "annotations"];
+const LABELS: Keys = &["metadata", "labels"];
+const HOSTS: Keys = &["spec", "hosts"];
+const ADDRESSES: Keys = &["spec", "addresses"];
+const RESOLUTION: Keys = &["spec", "resolution"];
+const EXPORT_TO: Keys = &["spec", "exportTo"];
 /// Istio's label that switches automatic allocation off (A2).
 const AUTO_ALLOCATE_LABEL: &str = "networking.istio.io/enable-autoallocate-ip";
 
@@ -20,9 +27,9 @@ impl Entry {
     /// Reads a ServiceEntry. `object` is the whole object as JSON.
     pub fn read(object: &Value, origin: Origin, zones: &Zones, rules: &Rules) -> Entry {
         let id = EntryId::of(object, origin);
-        let mut reading = Reading { fields: Fields::new(object, id.to_string()), zones, outside: Vec::new() };
-        reading.fields.require_map("metadata");
-        reading.fields.require_map("spec");
+        let mut reading = Reading { fields: Fields::new(object, &id), zones, outside: Vec::new() };
+        reading.fields.require_map(&["metadata"]);
+        reading.fields.require_map(&["spec"]);
         let created = reading.created();
         let ttl = reading.ttl();
         let resolution_none = reading.resolution_none();
@@ -49,19 +56,11 @@ impl Entry {
         };
         if let Some((code, why, remedy)) = hidden {
             claims.clear();
-            reading.fields.report(code, "", "", why, remedy);
+            reading.fields.report(code, Path::Field(&[]), "", why, remedy);
         }
-        Entry {
-            id,
-            created,
-            public: export == Export::All,
-            resolution_none,
-            allocated,
-            ttl,
-            claims,
-            outside: reading.outside,
-            findings: reading.fields.into_findings(),
-        }
+        let Reading { fields, outside, .. } = reading;
+        let (findings, public) = (fields.into_findings(), export == Export::All);
+        Entry { id, created, public, resolution_none, allocated, ttl, claims, findings, outside }
     }
 }
 
@@ -81,13 +80,13 @@ struct Reading<'o> {
 
 impl Reading<'_> {
     fn created(&mut self) -> Option<i64> {
-        let text = self.fields.string("metadata.creationTimestamp")?;
+        let text = self.fields.string(CREATED)?;
         match text.parse::<jiff::Timestamp>() {
             Ok(time) => Some(time.as_second()),
             Err(error) => {
                 self.fields.report(
                     Code::FieldType,
-                    "metadata.creationTimestamp",
+                    Path::Field(CREATED),
                     text,
                     format!("it is not an RFC 3339 time ({error}), so the entry counts as the newest"),
                     "write it as 2024-01-31T12:00:00Z, or leave it out",
@@ -98,13 +97,12 @@ impl Reading<'_> {
     }
 
     fn ttl(&mut self) -> Option<u32> {
-        let field = format!("metadata.annotations[{TTL_ANNOTATION}]");
-        let text = self.fields.map_entry("metadata.annotations", TTL_ANNOTATION)?;
+        let text = self.fields.map_entry(ANNOTATIONS, TTL_ANNOTATION)?;
         let ttl = text.parse::<u32>().ok().filter(|ttl| TTL_RANGE.contains(ttl));
         if ttl.is_none() {
             self.fields.report(
                 Code::TtlInvalid,
-                field,
+                Path::Entry(ANNOTATIONS, TTL_ANNOTATION),
                 text,
                 "it is not a TTL, so --ttl applies",
                 format!("write seconds from {} to {}", TTL_RANGE.start(), TTL_RANGE.end()),
@@ -115,11 +113,11 @@ impl Reading<'_> {
 
     /// NONE is the API's default; a value we do not know is some other resolution (S5).
     fn resolution_none(&mut self) -> bool {
-        self.fields.string("spec.resolution").is_none_or(|r| r == "NONE" || r.is_empty())
+        self.fields.string(RESOLUTION).is_none_or(|r| r == "NONE" || r.is_empty())
     }
 
     fn export(&mut self) -> Export {
-        let targets = self.fields.strings("spec.exportTo");
+        let targets = self.fields.strings(EXPORT_TO);
         if targets.iter().any(|(_, target)| *target == "~") {
             Export::Hidden
         } else if targets.is_empty() || targets.iter().any(|(_, target)| *target == "*") {
@@ -130,10 +128,10 @@ impl Reading<'_> {
     }
 
     fn claims(&mut self, rules: &Rules, allocated: bool) -> Vec<Claim> {
-        let listed = self.fields.strings("spec.addresses");
+        let listed = self.fields.strings(ADDRESSES);
         let mut shared = Distinct::default();
         for (i, text) in listed {
-            shared.extend(self.address(&format!("spec.addresses[{i}]"), text));
+            shared.extend(self.address(Path::Item(ADDRESSES, i), text));
         }
         let shared: Arc<[IpAddr]> = shared.in_order.into();
         let mut status: HashMap<String, Vec<(usize, &str)>> = HashMap::new();
@@ -143,11 +141,11 @@ impl Reading<'_> {
             }
         }
 
-        let hosts = self.fields.strings("spec.hosts");
-        if self.fields.list_is_empty("spec.hosts") {
+        let hosts = self.fields.strings(HOSTS);
+        if self.fields.list_is_empty(HOSTS) {
             self.fields.report(
                 Code::HostsEmpty,
-                "spec.hosts",
+                Path::Field(HOSTS),
                 "",
                 "the entry names no host",
                 "list the names it stands for in spec.hosts",
@@ -164,7 +162,7 @@ impl Reading<'_> {
             if allocated {
                 let mut own = Distinct::default();
                 for (j, value) in status.get(&plain_host(text)).into_iter().flatten() {
-                    own.extend(self.address(&format!("status.addresses[{j}].value"), value));
+                    own.extend(self.address(Path::ItemField(STATUS_ADDRESSES, *j, "value"), value));
                 }
                 addresses = own.in_order.into();
             }
@@ -177,15 +175,15 @@ impl Reading<'_> {
     fn takes_allocated(&mut self, resolution_none: bool) -> bool {
         let disabled = |fields: &mut Fields<'_>| {
             fields
-                .map_entry("metadata.labels", AUTO_ALLOCATE_LABEL)
+                .map_entry(LABELS, AUTO_ALLOCATE_LABEL)
                 .is_some_and(|value| value.eq_ignore_ascii_case("false"))
         };
-        self.fields.list_is_empty("spec.addresses") && !resolution_none && !disabled(&mut self.fields)
+        self.fields.list_is_empty(ADDRESSES) && !resolution_none && !disabled(&mut self.fields)
     }
 
     /// H1–H3, H5 and D5 for one string of `spec.hosts`.
     fn host(&mut self, i: usize, text: &str, rules: &Rules) -> Option<Host> {
-        let field = &format!("spec.hosts[{i}]");
+        let path = Path::Item(HOSTS, i);
         let (wildcard, name) = match text.strip_prefix("*.") {
             Some(suffix) => (true, suffix),
             None => (false, text),
@@ -193,10 +191,10 @@ impl Reading<'_> {
         let name = match Name::parse(name) {
             // "253 in all" counts the wildcard label too.
             Ok(_) if text.strip_suffix('.').unwrap_or(text).len() > 253 => {
-                return self.bad_host(field, text, &NameError::TooLong(text.len()));
+                return self.bad_host(path, text, &NameError::TooLong(text.len()));
             }
             Ok(name) => name,
-            Err(error) => return self.bad_host(field, text, &error),
+            Err(error) => return self.bad_host(path, text, &error),
         };
         let Some((zone, apex_at)) = self.zones.covering(name.wire()) else {
             self.outside.push((i as u32, text.into()));
@@ -205,7 +203,7 @@ impl Reading<'_> {
         if wildcard && apex_at == 0 && !rules.apex_wildcards {
             self.fields.report(
                 Code::HostApexWildcard,
-                field,
+                path,
                 text,
                 "a wildcard directly under a zone captures every name a search path can make, so it is not served",
                 "use a more specific wildcard, or set --apex-wildcards",
@@ -215,7 +213,7 @@ impl Reading<'_> {
         if !wildcard && (name == zone.dns_name() || name == zone.ns_name()) {
             self.fields.report(
                 Code::HostReserved,
-                field,
+                path,
                 text,
                 "the name belongs to the zone's own name server",
                 "choose another host name",
@@ -225,13 +223,13 @@ impl Reading<'_> {
         Some(Host { name, wildcard })
     }
 
-    fn bad_host(&mut self, field: &str, text: &str, error: &NameError) -> Option<Host> {
+    fn bad_host(&mut self, path: Path, text: &str, error: &NameError) -> Option<Host> {
         if is_placeholder(text) {
-            self.placeholder(field, text, "a host name", "the host name");
+            self.placeholder(path, text, "a host name", "the host name");
         } else if text.contains('*') {
             self.fields.report(
                 Code::HostInvalid,
-                field,
+                path,
                 text,
                 "a wildcard is the whole leftmost label, followed by a suffix",
                 "write it as *.suffix",
@@ -239,7 +237,7 @@ impl Reading<'_> {
         } else {
             self.fields.report(
                 Code::HostInvalid,
-                field,
+                path,
                 text,
                 format!("it is not a host name: {error}"),
                 "write a DNS name such as name.namespace.global",
@@ -249,14 +247,13 @@ impl Reading<'_> {
     }
 
     /// A1 for one string.
-    fn address(&mut self, field: &str, text: &str) -> Option<IpAddr> {
-        let address = match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
-            (Ok(address), _) => address,
-            (_, Ok(net)) if net.prefix_len() == net.max_prefix_len() => net.addr(),
-            (_, Ok(_)) => {
+    fn address(&mut self, path: Path, text: &str) -> Option<IpAddr> {
+        let address = match text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()) {
+            Ok(net) if net.prefix_len() == net.max_prefix_len() => net.addr(),
+            Ok(_) => {
                 self.fields.report(
                     Code::AddressRange,
-                    field,
+                    path,
                     text,
                     "a CIDR of more than one address is no answer",
                     "list single addresses (or /32 and /128) in spec.addresses",
@@ -264,13 +261,13 @@ impl Reading<'_> {
                 return None;
             }
             _ if is_placeholder(text) => {
-                self.placeholder(field, text, "an IP address", "the IP address");
+                self.placeholder(path, text, "an IP address", "the IP address");
                 return None;
             }
             _ => {
                 self.fields.report(
                     Code::AddressInvalid,
-                    field,
+                    path,
                     text,
                     "it is neither an IP address nor a CIDR",
                     "write an address such as 240.0.0.2 or 2001:db8::2",
@@ -281,7 +278,7 @@ impl Reading<'_> {
         let unusual = if address.is_unspecified() {
             self.fields.report(
                 Code::AddressUnspecified,
-                field,
+                path,
                 text,
                 "the unspecified address reaches nothing",
                 "write the address clients shall dial",
@@ -303,15 +300,15 @@ impl Reading<'_> {
             None
         };
         if let Some((code, why)) = unusual {
-            self.fields.report(code, field, text, why, "use an address from 240.0.0.0/4 or your own range");
+            self.fields.report(code, path, text, why, "use an address from 240.0.0.0/4 or your own range");
         }
         Some(address)
     }
 
-    fn placeholder(&mut self, field: &str, text: &str, what: &str, missing: &str) {
+    fn placeholder(&mut self, path: Path, text: &str, what: &str, missing: &str) {
         self.fields.report(
             Code::Placeholder,
-            field,
+            path,
             text,
             format!("it is a placeholder that was not replaced, not {what}"),
             format!("fill in {missing}"),
