@@ -1,5 +1,6 @@
 use super::*;
 use crate::entry::{Origin, Rules};
+use crate::finding::Code;
 use crate::wire::name::Name;
 use crate::zone::answer::Family;
 use crate::zone::{Found, Zones};
