@@ -400,10 +400,9 @@ fn compare(responder: &Arc<Responder>, message: &[u8], arrival: Arrival, turn: u
     let byte_counters = counters(responder, turn);
     let mut outcome = responder.respond(message, arrival, &byte_counters, &mut out);
     if outcome == Outcome::Declined {
-        // The octet writer can answer what it leaves aside; it is only not asked to.
         let Ok(query) = &understood else { panic!("{message:?} was declined but not understood") };
         assert!(!query.plain, "{message:?} was declined");
-        outcome = responder.answer(&responder.table().read(), query, arrival, &byte_counters, &mut out);
+        outcome = responder.answer_declined(query, arrival, &byte_counters, &mut out);
     }
     let byte = taken(out, outcome);
     let general_counters = Arc::new(counters(responder, turn));

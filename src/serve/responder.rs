@@ -181,22 +181,11 @@ impl Responder {
 
     /// Answers one message into `out`, which must hold the largest reply of the transport.
     pub fn respond(&self, message: &[u8], arrival: Arrival, counters: &Counters, out: &mut [u8]) -> Outcome {
-        self.respond_by(&self.table.read(), message, arrival, counters, out)
-    }
-
-    /// [`Responder::respond`] with a read of its table that serves many messages.
-    pub fn respond_by(
-        &self,
-        reader: &Reader<'_>,
-        message: &[u8],
-        arrival: Arrival,
-        counters: &Counters,
-        out: &mut [u8],
-    ) -> Outcome {
+        let reader = self.table.read();
         let mut room = [0; MAX_WIRE];
         let mut begun = self.begin(message, arrival, &mut room);
-        begun.sight(reader);
-        self.finish(begun, reader, arrival, counters, out)
+        begun.sight(&reader);
+        self.finish(begun, &reader, arrival, counters, out)
     }
 
     /// The first step of an answer: reads the message. `room` is for its name in lower case.
@@ -364,17 +353,16 @@ impl Responder {
         (0..count).map(move |i| advertised[i]).chain(arrived).filter(move |a| Family::of(*a) == family)
     }
 
-    /// Answers a query that was read before, also one that [`Responder::respond`] declines: by this the parity test
-    /// holds the general path to this one.
-    pub fn answer(
+    /// Answers a query that [`Responder::respond`] declines: the octet writer can, and the general path is held to it.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn answer_declined(
         &self,
-        reader: &Reader<'_>,
         query: &Query<'_>,
         arrival: Arrival,
         counters: &Counters,
         out: &mut [u8],
     ) -> Outcome {
-        self.write(query, self.decide(query, arrival, reader), arrival, counters, out)
+        self.write(query, self.decide(query, arrival, &self.table.read()), arrival, counters, out)
     }
 
     fn write(
