@@ -3,8 +3,13 @@
 //! A worker waits in `recvmmsg`, answers the datagrams it got, each step for all of them before the next, and sends the
 //! replies with one `sendmmsg`. That is all it does: beside these two it makes no system call, takes no lock and
 //! allocates nothing (the general path does, which sees next to no query). `tests/alloc.rs` and `tests/syscalls/run`
-//! hold it to that. One exception follows a change of the table: the worker that saw what was replaced last gives its
-//! memory back, after its replies.
+//! hold it to that, while nothing changes.
+//!
+//! A change of the table adds this, and only this: what was replaced is freed in batches of as many nodes as there are
+//! processors, but at least 32, and by the last thread that might still read one. If that is a worker, it frees them after
+//! its replies and before it receives again: some microseconds, in which the allocator may wait for a lock of its own
+//! or return pages to the kernel. It never allocates for a change, nor waits for a writer: a look-up in a map that is
+//! just growing looks into both halves of it.
 //!
 //! **The end** (L5) needs no timer: a socket that is shut down for reading hands out what is queued, then wakes its
 //! reader with a datagram from nobody. Linux does so although it also says ENOTCONN.
