@@ -133,27 +133,33 @@ pub fn outside_finding(id: &EntryId, position: u32, host: &str) -> Finding {
 
 /// Where an entry stands among those that claim a host, best first (O1): older first, ties by namespace, name and
 /// origin; entries without a timestamp count as newest, ordered by path and position.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rank {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank<'e> {
     /// `metadata.creationTimestamp`, Unix seconds.
     pub created: Option<i64>,
-    /// Who it is.
-    pub id: EntryId,
+    /// `metadata.namespace`.
+    pub namespace: &'e str,
+    /// `metadata.name`.
+    pub name: &'e str,
+    /// Path and position of [`Origin::Document`].
+    pub document: Option<(&'e str, (u32, u32))>,
 }
 
-impl Ord for Rank {
-    fn cmp(&self, other: &Rank) -> Ordering {
+impl Ord for Rank<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_name = || (self.namespace, self.name).cmp(&(other.namespace, other.name));
+        let by_document = || self.document.cmp(&other.document);
         match (self.created, other.created) {
-            (Some(a), Some(b)) => a.cmp(&b).then_with(|| self.id.cmp(&other.id)),
+            (Some(a), Some(b)) => a.cmp(&b).then_with(by_name).then_with(by_document),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (None, None) => self.id.origin.cmp(&other.id.origin).then_with(|| self.id.cmp(&other.id)),
+            (None, None) => by_document().then_with(by_name),
         }
     }
 }
 
-impl PartialOrd for Rank {
-    fn partial_cmp(&self, other: &Rank) -> Option<Ordering> {
+impl PartialOrd for Rank<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }

@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table};
 
-use crate::entry::{Entry, EntryId, Rank};
+use crate::entry::{Entry, EntryId};
 use crate::finding::Finding;
 use crate::zone::answer::Answers;
 use crate::zone::{Host, Table};
@@ -98,7 +98,6 @@ struct Change {
 struct Claimant<'e> {
     entry: View<'e>,
     claim: ClaimView<'e>,
-    rank: Rank,
 }
 
 impl Claimant<'_> {
@@ -173,10 +172,8 @@ impl Index {
     /// Puts entries in, and takes those out that are `replaced` and not among them; returns how many.
     fn replace(&self, listed: Vec<Packed>, replaced: impl Fn(&View<'_>) -> bool) -> usize {
         let mut entries = self.lock_for_event();
-        let kept: HashSet<Number, RandomState> = listed
-            .iter()
-            .filter_map(|packed| entries.find(&self.hasher, View::identity_run(&packed.octets)))
-            .collect();
+        let kept: HashSet<Number, RandomState> =
+            listed.iter().filter_map(|packed| entries.find(&self.hasher, packed.identity())).collect();
         let gone: Vec<Number> = entries
             .by_identity
             .iter()
@@ -206,9 +203,10 @@ impl Index {
     /// The entries that own a host, best first; empty if none gives it an address.
     pub fn owners(&self, host: &Host) -> Vec<EntryId> {
         let entries = lock(&self.entries);
-        let claims = self.claims_of(&entries, host);
+        let (claims, _) = self.claims_of(&entries, host);
         let claimants = self.claimants(&entries, &claims);
-        winners(&self.policy, &claimants).into_iter().map(|winner| winner.rank.id.clone()).collect()
+        let paths = lock(&self.paths);
+        winners(&self.policy, &claimants).into_iter().map(|winner| winner.entry.id(&paths)).collect()
     }
 
     /// Puts entries in and takes others out, all at once.
@@ -217,13 +215,8 @@ impl Index {
         let mut leaving = gone.to_vec();
         let mut news = !gone.is_empty();
         for packed in come {
-            let identity = View::identity_run(&packed.octets);
-            let old = entries.find(&self.hasher, identity);
-            if old.is_some_and(|old| entries.holds(old, &packed)) {
-                continue;
-            }
+            let Some((number, old)) = entries.insert(&self.hasher, packed) else { continue };
             leaving.extend(old);
-            let number = entries.insert(&self.hasher, packed, old);
             self.note(entries, number, true, &mut changes);
             news = true;
         }
@@ -255,23 +248,26 @@ impl Index {
     /// Applies changes host by host: first everything that ends with an answer, then the removals, so
     /// that a name kept alive by another host of the same batch never blinks (L3, D3).
     fn commit(&self, entries: &Entries, mut changes: Vec<Change>) {
-        let key = |change: &Change| entries.claim(change.claim).map(|(_, claim)| claim.key());
-        // By host, but seldom reading one.
-        changes.sort_unstable_by(|a, b| a.hash.cmp(&b.hash).then_with(|| key(a).cmp(&key(b))));
+        let key = |change: &Change| entries.claim(change.claim).map(|claim| claim.key());
+        // By host, but seldom reading one; of a host, the claims that go before those that come.
+        changes.sort_unstable_by(|a, b| {
+            let by_host = a.hash.cmp(&b.hash).then_with(|| key(a).cmp(&key(b)));
+            by_host.then_with(|| (a.comes, a.claim.entry).cmp(&(b.comes, b.claim.entry)))
+        });
         let now = (self.clock)();
         self.table.expect(changes.iter().filter(|change| change.comes).count());
         let mut gone = Vec::new();
         for group in changes.chunk_by(|a, b| a.hash == b.hash && key(a) == key(b)) {
-            let Some((_, claim)) = entries.claim(group[0].claim) else { continue };
+            let Some(claim) = entries.claim(group[0].claim) else { continue };
             let host = self.host(&claim);
-            let leaving: HashSet<Number, RandomState> =
-                group.iter().filter(|change| !change.comes).map(|change| change.claim.entry).collect();
-            let mut claims = self.claims_of(entries, &host);
-            claims.extend(group.iter().filter(|change| change.comes).map(|change| change.claim));
-            claims.retain(|claim| !leaving.contains(&claim.entry));
+            let (leaving, coming) = group.split_at(group.partition_point(|change| !change.comes));
+            let leaves = |entry| leaving.binary_search_by_key(&entry, |change| change.claim.entry).is_ok();
+            let (mut claims, listed) = self.claims_of(entries, &host);
+            claims.extend(coming.iter().map(|change| change.claim));
+            claims.retain(|claim| !leaves(claim.entry));
             let answers = self.answers(&self.claimants(entries, &claims));
             let answered = answers.is_some();
-            let owner = self.remember(entries, &host, claims, answered);
+            let owner = self.remember(entries, &host, claims, listed, answered);
             if answered {
                 self.table.set(&host, answers, owner, now);
             } else {
@@ -283,16 +279,20 @@ impl Index {
         }
     }
 
-    /// Every live claim to a host.
-    fn claims_of(&self, entries: &Entries, host: &Host) -> Vec<Claim> {
-        if let Some(claims) = self.claims.get(host) {
-            return claims.clone();
+    /// Every live claim to a host, and whether they are listed.
+    fn claims_of(&self, entries: &Entries, host: &Host) -> (Vec<Claim>, bool) {
+        match self.claims.get(host) {
+            Some(claims) => (claims.clone(), true),
+            None => (self.claim_of_owner(entries, host).into_iter().collect(), false),
         }
-        let Some(number) = self.table.owner(host) else { return Vec::new() };
-        let Some(key) = packed::key(self.table.zones(), host) else { return Vec::new() };
-        let mut claims = entries.view(number).into_iter().flat_map(|entry| entry.claims());
-        let claim = claims.find(|(_, claim)| claim.key() == key);
-        claim.map(|(at, _)| Claim { entry: number, at }).into_iter().collect()
+    }
+
+    /// The only claim to a host whose claims are not listed.
+    fn claim_of_owner(&self, entries: &Entries, host: &Host) -> Option<Claim> {
+        let entry = self.table.owner(host)?;
+        let key = packed::key(self.table.zones(), host)?;
+        let (at, _) = entries.view(entry)?.claims().find(|(_, claim)| claim.key() == key)?;
+        Some(Claim { entry, at })
     }
 
     /// Keeps the claims to a host, or leaves it to the table to remember the only one: then returns whose.
@@ -301,6 +301,7 @@ impl Index {
         entries: &Entries,
         host: &Host,
         mut claims: Vec<Claim>,
+        listed: bool,
         answered: bool,
     ) -> Option<Number> {
         let only = match claims[..] {
@@ -311,7 +312,9 @@ impl Index {
             entries.view(*number).is_some_and(|entry| entry.claim_count() <= MOST_CLAIMS_UNLISTED)
         });
         if owner.is_some() || claims.is_empty() {
-            self.claims.remove(host);
+            if listed {
+                self.claims.remove(host);
+            }
         } else {
             claims.shrink_to_fit();
             self.claims.insert(host.clone(), claims);
@@ -325,15 +328,14 @@ impl Index {
 
     /// What decides about claims, in the order of their rank.
     fn claimants<'e>(&self, entries: &'e Entries, claims: &[Claim]) -> Vec<Claimant<'e>> {
-        let paths = lock(&self.paths);
-        let mut claimants: Vec<Claimant<'e>> = claims
-            .iter()
-            .filter_map(|claim| {
-                let (entry, claim) = entries.claim(*claim)?;
-                Some(Claimant { entry, claim, rank: entry.rank(&paths) })
-            })
-            .collect();
-        claimants.sort_by(|a, b| a.rank.cmp(&b.rank));
+        let claimant = |claim: &Claim| {
+            Some(Claimant { entry: entries.view(claim.entry)?, claim: entries.claim(*claim)? })
+        };
+        let mut claimants: Vec<Claimant<'e>> = claims.iter().filter_map(claimant).collect();
+        if claimants.len() > 1 {
+            let paths = lock(&self.paths);
+            claimants.sort_by(|a, b| a.entry.rank(&paths).cmp(&b.entry.rank(&paths)));
+        }
         claimants
     }
 
@@ -349,9 +351,13 @@ impl Index {
             takers.peek()?;
             return Answers::new(&policy.default_addresses, ttl(&mut takers));
         }
-        let mut seen = HashSet::new();
         let listed = winners.iter().flat_map(|w| w.claim.addresses());
-        let addresses: Vec<IpAddr> = listed.filter(|address| seen.insert(*address)).collect();
+        let addresses: Vec<IpAddr> = if winners.len() == 1 {
+            listed.collect()
+        } else {
+            let mut seen = HashSet::new();
+            listed.filter(|address| seen.insert(*address)).collect()
+        };
         Answers::new(&addresses, ttl(&mut winners.iter().copied()))
     }
 
@@ -373,13 +379,12 @@ impl Entries {
         View::new(self.arena.get(number))
     }
 
-    fn claim(&self, claim: Claim) -> Option<(View<'_>, ClaimView<'_>)> {
-        let run = self.arena.get(claim.entry);
-        Some((View::new(run)?, View::claim(run, claim.at)?))
+    fn claim(&self, claim: Claim) -> Option<ClaimView<'_>> {
+        View::claim(self.arena.get(claim.entry), claim.at)
     }
 
     fn find(&self, hasher: &RandomState, identity: &[u8]) -> Option<Number> {
-        let same = |number: &Number| View::identity_run(self.arena.get(*number)) == identity;
+        let same = |number: &Number| self.arena.get(*number).starts_with(identity);
         self.by_identity.find(hasher.hash_one(identity), same).copied()
     }
 
@@ -389,20 +394,31 @@ impl Entries {
         *self.arena.get(number) == *packed.octets && *findings == packed.findings
     }
 
-    /// Puts an entry in the place of its old version, whose run stays.
-    fn insert(&mut self, hasher: &RandomState, packed: Packed, old: Option<Number>) -> Number {
-        if let Some(old) = old {
-            self.forget(hasher, old);
+    /// Puts an entry in; returns the number of its old version, too, whose run stays. `None` if it was there already, as
+    /// it is.
+    fn insert(&mut self, hasher: &RandomState, packed: Packed) -> Option<(Number, Option<Number>)> {
+        let old = self.find(hasher, packed.identity());
+        if old.is_some_and(|old| self.holds(old, &packed)) {
+            return None;
         }
         let number = self.arena.insert(&packed.octets);
-        let Entries { arena, by_identity, .. } = self;
+        let Entries { arena, by_identity, findings, .. } = self;
         let hash = |number: &Number| hasher.hash_one(View::identity_run(arena.get(*number)));
-        by_identity.insert_unique(hash(&number), number, hash);
+        let place = hasher.hash_one(packed.identity());
+        match by_identity.entry(place, |number| Some(*number) == old, hash) {
+            hash_table::Entry::Occupied(mut entry) => *entry.get_mut() = number,
+            hash_table::Entry::Vacant(entry) => {
+                entry.insert(number);
+            }
+        }
+        match old {
+            Some(old) => _ = findings.remove(&old),
+            None => *self.count_of(number) += 1,
+        }
         if !packed.findings.is_empty() {
             self.findings.insert(number, packed.findings.into());
         }
-        *self.count_of(number) += 1;
-        number
+        Some((number, old))
     }
 
     /// Takes an entry out; its run stays.

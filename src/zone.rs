@@ -213,7 +213,7 @@ impl Table {
             let Some(zone) = self.zones.get(usize::from(zone)) else { continue };
             for (answers, wildcard) in [(node.host(), false), (node.wildcard(), true)] {
                 if let Some(answers) = answers {
-                    let name = Name::from_tail(&[octets, zone.apex().wire()].concat());
+                    let name = Name::from_tail([octets, zone.apex().wire()].concat());
                     visit(Host { name, wildcard }, answers);
                 }
             }

@@ -423,16 +423,14 @@ fn every_finding_says_why_and_what_to_do() {
 /// [O1]
 #[test]
 fn rank_is_age_then_namespace_then_name_and_files_last() {
-    let entry = |created: Option<i64>, namespace: &str, name: &str, origin: Origin| Rank {
-        id: EntryId { namespace: namespace.into(), name: name.into(), origin },
-        created,
-    };
-    let document = |path: &str, position| Origin::Document { path: path.into(), position };
+    let entry = |created, namespace, name, document| Rank { created, namespace, name, document };
+    let document = |path, position| Some((path, position));
     let sorted = [
-        entry(Some(1), "z", "z", Origin::Object),
-        entry(Some(2), "a", "b", Origin::Object),
+        entry(Some(1), "z", "z", None),
+        entry(Some(2), "a", "b", None),
         entry(Some(2), "b", "a", document("f", (1, 0))),
-        entry(Some(2), "b", "b", Origin::Object),
+        entry(Some(2), "b", "b", None),
+        entry(Some(2), "b", "b", document("f", (1, 0))),
         entry(None, "z", "z", document("a.yaml", (1, 0))),
         entry(None, "y", "y", document("a.yaml", (2, 0))),
         entry(None, "x", "x", document("a.yaml", (2, 1))),
@@ -440,7 +438,7 @@ fn rank_is_age_then_namespace_then_name_and_files_last() {
     ];
     for (i, a) in sorted.iter().enumerate() {
         for (j, b) in sorted.iter().enumerate() {
-            assert_eq!(a.cmp(b), i.cmp(&j), "{} {}", a.id, b.id);
+            assert_eq!(a.cmp(b), i.cmp(&j), "{a:?} {b:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::arena::Number;
+use super::packed::View;
 use super::{Claimant, Entries, Index, lock, winners};
 use crate::entry::{self, EntryId};
 use crate::finding::{Code, Finding};
@@ -83,7 +84,7 @@ impl Index {
         findings.extend(entries.findings.get(&number).into_iter().flat_map(|own| own.iter().cloned()));
         let mut outside = entry.outside().peekable();
         if outside.peek().is_some() {
-            let id = entry.id(&lock(&self.paths));
+            let id = self.id(&entry);
             findings.extend(outside.map(|(position, host)| entry::outside_finding(&id, position, host)));
         }
         for (_, claim) in entry.claims() {
@@ -98,7 +99,7 @@ impl Index {
     /// What the claims to one host say together (A7, O3). Of a host that is not listed there is nothing to say: its
     /// only claim answers it.
     fn search_host(&self, entries: &Entries, host: &Host, findings: &mut BTreeSet<Finding>) -> usize {
-        let claimants = self.claimants(entries, &self.claims_of(entries, host));
+        let claimants = self.claimants(entries, &self.claims_of(entries, host).0);
         let winners = winners(&self.policy, &claimants);
         for claimant in &claimants {
             if !claimant.has_addresses() {
@@ -106,7 +107,7 @@ impl Index {
             } else if let Some(winner) = winners.first()
                 && !winners.iter().any(|w| std::ptr::eq(*w, claimant))
             {
-                findings.insert(claim_lost(claimant, winner, host));
+                findings.insert(self.claim_lost(claimant, winner, host));
             }
         }
         claimants.len()
@@ -121,7 +122,7 @@ impl Index {
         uses: &mut HashMap<IpAddr, Vec<Use>>,
     ) -> usize {
         let Some(entry) = entries.view(number) else { return 0 };
-        let id = entry.id(&lock(&self.paths));
+        let id = self.id(&entry);
         for (_, claim) in entry.claims() {
             for address in claim.addresses().filter(|address| self.short_hash(*address) == hash) {
                 let (host, allocated) = (self.host(&claim), entry.is_allocated());
@@ -129,6 +130,27 @@ impl Index {
             }
         }
         entry.claim_count()
+    }
+
+    /// O3.
+    fn claim_lost(&self, loser: &Claimant<'_>, winner: &Claimant<'_>, host: &Host) -> Finding {
+        let reason = if winner.entry.is_public() && !loser.entry.is_public() {
+            "is exported to every namespace and this one is not"
+        } else {
+            "has the preferred or older namespace"
+        };
+        Finding::new(
+            Code::ClaimLost,
+            self.id(&loser.entry).to_string(),
+            loser.field(),
+            &host.to_string(),
+            format!("{} owns the host: it {reason}", self.id(&winner.entry)),
+            "remove the host from one of the entries, or decide with --prefer-namespace",
+        )
+    }
+
+    fn id(&self, entry: &View<'_>) -> EntryId {
+        entry.id(&lock(&self.paths))
     }
 
     /// A7, unless the default address or another entry serves the host.
@@ -150,7 +172,7 @@ impl Index {
         };
         Some(Finding::new(
             Code::HostNoAddress,
-            claimant.rank.id.to_string(),
+            self.id(&claimant.entry).to_string(),
             claimant.field(),
             &host.to_string(),
             why,
@@ -164,23 +186,6 @@ impl Claimant<'_> {
     fn field(&self) -> String {
         format!("spec.hosts[{}]", self.claim.field())
     }
-}
-
-/// O3.
-fn claim_lost(loser: &Claimant<'_>, winner: &Claimant<'_>, host: &Host) -> Finding {
-    let reason = if winner.entry.is_public() && !loser.entry.is_public() {
-        "is exported to every namespace and this one is not"
-    } else {
-        "has the preferred or older namespace"
-    };
-    Finding::new(
-        Code::ClaimLost,
-        loser.rank.id.to_string(),
-        loser.field(),
-        &host.to_string(),
-        format!("{} owns the host: it {reason}", winner.rank.id),
-        "remove the host from one of the entries, or decide with --prefer-namespace",
-    )
 }
 
 /// One use of an address.

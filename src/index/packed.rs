@@ -19,6 +19,8 @@ use crate::zone::{Host, Zones};
 /// An entry ready to be put into the index.
 pub struct Packed {
     pub(super) octets: Box<[u8]>,
+    /// How many of the octets are its identity.
+    identity: usize,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -78,6 +80,10 @@ impl Paths {
     pub(super) fn number(&self, path: &str) -> Option<u32> {
         self.numbers.get(path).copied()
     }
+
+    fn text(&self, number: u32) -> &str {
+        self.texts.get(number as usize).map_or("", |text| text)
+    }
 }
 
 /// Appends; a `Vec` takes everything.
@@ -91,6 +97,7 @@ fn append(out: &mut Vec<u8>, value: &impl Serialize) {
 impl Packed {
     pub(super) fn new(partition: Partition, entry: Entry, zones: &Zones, paths: &mut Paths) -> Packed {
         let mut octets = identity(partition, &entry.id, |path| Some(paths.intern(path))).unwrap_or_default();
+        let identity = octets.len();
         let mut lists = Vec::new();
         let mut starts = Vec::with_capacity(entry.claims.len());
         let mut previous: Option<&Arc<[IpAddr]>> = None;
@@ -133,7 +140,12 @@ impl Packed {
         for outside in &entry.outside {
             append(&mut octets, outside);
         }
-        Packed { octets: octets.into_boxed_slice(), findings: entry.findings }
+        Packed { octets: octets.into_boxed_slice(), identity, findings: entry.findings }
+    }
+
+    /// What its run begins with, and no other entry's.
+    pub(super) fn identity(&self) -> &[u8] {
+        &self.octets[..self.identity]
     }
 }
 
@@ -214,8 +226,13 @@ impl<'a> View<'a> {
         self.identity.document.map(|(path, ..)| path)
     }
 
-    pub(super) fn rank(&self, paths: &Paths) -> Rank {
-        Rank { created: self.head.created, id: self.id(paths) }
+    pub(super) fn rank<'r>(&self, paths: &'r Paths) -> Rank<'r>
+    where
+        'a: 'r,
+    {
+        let Identity { namespace, name, document, .. } = self.identity;
+        let document = document.map(|(path, document, item)| (paths.text(path), (document, item)));
+        Rank { created: self.head.created, namespace, name, document }
     }
 
     pub(super) fn is_public(&self) -> bool {
@@ -281,7 +298,7 @@ impl<'a> ClaimView<'a> {
     pub(super) fn host(&self, zones: &Zones) -> Host {
         let (zone, labels, wildcard) = self.key();
         let apex = zones.get(zone as usize).map_or(&[0][..], |zone| zone.apex().wire());
-        Host { name: Name::from_tail(&[labels, apex].concat()), wildcard }
+        Host { name: Name::from_tail([labels, apex].concat()), wildcard }
     }
 
     /// Position in `spec.hosts`.
@@ -329,7 +346,13 @@ mod tests {
         let mut paths = Paths::default();
         let packed = Packed::new(Partition(7), entry.clone(), &zones(), &mut paths);
         let view = View::new(&packed.octets).expect("a run");
-        assert_eq!(view.rank(&paths), Rank { created: entry.created, id: entry.id.clone() });
+        let rank = Rank {
+            created: entry.created,
+            namespace: "foo",
+            name: "bar",
+            document: Some(("f.yaml", (3, 4))),
+        };
+        assert_eq!((view.rank(&paths), view.id(&paths)), (rank, entry.id.clone()));
         assert_eq!(
             (view.identity.partition, view.path(), view.namespace()),
             (7, paths.number("f.yaml"), "foo")
@@ -350,6 +373,7 @@ mod tests {
         assert_eq!(view.outside().collect::<Vec<_>>(), [(1, "x.com"), (4, "y.org")]);
         assert_eq!(packed.findings, entry.findings);
         let identity = View::identity_run(&packed.octets);
+        assert_eq!(identity, packed.identity());
         assert_eq!(
             super::identity(Partition(7), &entry.id, |path| paths.number(path)).as_deref(),
             Some(identity)

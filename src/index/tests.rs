@@ -370,6 +370,19 @@ fn a_reset_drops_what_is_not_listed_of_its_own_partition_only() {
     i.reset(Partition(9), vec![]);
 }
 
+/// [L3] No API server lists an object twice, but nothing here relies on it.
+#[test]
+fn of_two_versions_in_one_list_the_later_counts() {
+    let i = index();
+    let earlier = entry("a/x", 1, &["h.global", "g.global"], &["240.0.0.1"]).packed(&i);
+    let later = entry("a/x", 1, &["h.global"], &["240.0.0.2"]).packed(&i);
+    i.reset(P0, vec![earlier, later]);
+    assert_eq!((i.look("h.global").as_str(), i.look("g.global").as_str()), ("240.0.0.2 30", "missing"));
+    assert_eq!((i.entries(P0), i.claims.len()), (1, 0));
+    i.drop_object("a/x");
+    assert_eq!((i.look("h.global").as_str(), i.entries(P0)), ("missing", 0));
+}
+
 /// [L3] Hosts that move between entries, and ancestors shared by what comes and goes, are never missing.
 #[test]
 fn nothing_blinks_when_a_relist_moves_hosts_between_entries() {

@@ -84,9 +84,10 @@ impl Name {
     }
 
     /// A name from the tail of a valid one: `wire` must start at a label of a [`Name`].
-    pub fn from_tail(wire: &[u8]) -> Name {
+    pub fn from_tail(wire: impl Into<Box<[u8]>>) -> Name {
+        let wire = wire.into();
         debug_assert!(wire.len() > 1 && wire.ends_with(&[0]));
-        Name(wire.into())
+        Name(wire)
     }
 
     /// True for this name and every name below it.
