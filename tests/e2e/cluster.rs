@@ -168,32 +168,32 @@ impl Cluster {
         entry["kind"] = "ServiceEntry".into();
     }
 
-    fn status_of(&self, path: &str) -> u16 {
+    pub(crate) fn status_of(&self, path: &str) -> u16 {
         match self.call("GET", path, "application/json", &Value::Null) {
             Ok(_) => 200,
             Err(error) => code(&error),
         }
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         self.must("GET", path, "application/json", &Value::Null)
     }
 
-    fn post(&self, path: &str, object: &Value) -> Value {
+    pub(crate) fn post(&self, path: &str, object: &Value) -> Value {
         self.must("POST", path, "application/json", object)
     }
 
-    fn merge(&self, path: &str, patch: &Value) -> Value {
+    pub(crate) fn merge(&self, path: &str, patch: &Value) -> Value {
         self.must("PATCH", path, "application/merge-patch+json", patch)
     }
 
-    fn create_unless_present(&self, path: &str, object: &Value) {
+    pub(crate) fn create_unless_present(&self, path: &str, object: &Value) {
         if let Err(error) = self.call("POST", path, "application/json", object) {
             assert_eq!(code(&error), 409, "POST {path}: {error}");
         }
     }
 
-    fn delete_path(&self, path: &str) {
+    pub(crate) fn delete_path(&self, path: &str) {
         self.must("DELETE", path, "application/json", &Value::Null);
     }
 
@@ -201,7 +201,13 @@ impl Cluster {
         self.call(method, path, content_type, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
-    fn call(&self, method: &str, path: &str, content_type: &str, body: &Value) -> kube::Result<Value> {
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &Value,
+    ) -> kube::Result<Value> {
         let call = ask(&self.client, method, path, content_type, body);
         self.runtime.block_on(call)
     }
@@ -229,7 +235,8 @@ async fn ask(
         .unwrap_or_else(|_| panic!("{method} {path}: no reply within {CALL:?}"))
 }
 
-fn code(error: &kube::Error) -> u16 {
+/// The API server's status code in an error, or 0.
+pub(crate) fn code(error: &kube::Error) -> u16 {
     match error {
         kube::Error::Api(status) => status.code,
         _ => 0,

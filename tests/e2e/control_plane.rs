@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::credentials::{Credentials, User};
+use crate::pod::at_home;
 use crate::process::{Process, fresh_directory, tail};
 use crate::wait::{DEADLINE, poll};
 
@@ -87,6 +88,11 @@ impl ControlPlane {
         self.credentials.kubeconfig(user, port)
     }
 
+    /// The certificate that the API server's is signed with.
+    pub(crate) fn ca_certificate(&self) -> PathBuf {
+        self.credentials.path("ca.crt")
+    }
+
     /// The API server's port.
     pub(crate) fn port(&self) -> u16 {
         self.api_port
@@ -100,7 +106,8 @@ impl ControlPlane {
     /// Starts the API server on its port, unless it runs, and waits until it is ready.
     pub(crate) fn start_api_server(&mut self) {
         if self.api_server.is_none() {
-            let process = self.spawn_api_server();
+            // Its port is one of our own loopback, also when a test is in a pod.
+            let process = at_home(|| self.spawn_api_server());
             self.api_server = Some(process);
         }
         let ready = poll(DEADLINE, || {

@@ -50,7 +50,7 @@ pub(crate) struct Resolver {
 impl Resolver {
     /// A client of the server at `server`.
     pub(crate) fn new(server: SocketAddr) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a UDP socket");
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind a UDP socket");
         socket.connect(server).expect("connect a UDP socket");
         socket.set_read_timeout(Some(Duration::from_secs(2))).expect("set a read timeout");
         Self { socket, id: 0 }

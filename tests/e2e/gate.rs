@@ -11,12 +11,15 @@ use crate::control_plane::free_port;
 /// Relays its port to another port of loopback.
 pub(crate) struct Gate {
     port: u16,
+    door: TcpListener,
     shared: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Shared {
     closed: AtomicBool,
+    /// Set once: nobody opens it again.
+    gone: AtomicBool,
     connections: Mutex<Vec<Connection>>,
 }
 
@@ -31,11 +34,22 @@ impl Gate {
     pub(crate) fn to(target: u16) -> Self {
         let port = free_port();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("bind the gate");
+        Self::on(listener, target)
+    }
+
+    /// An open gate from `listener`, which may be in another network, to `target`.
+    pub(crate) fn on(listener: TcpListener, target: u16) -> Self {
+        let port = listener.local_addr().expect("a bound socket").port();
         let shared = Arc::new(Shared::default());
         let accepting = Arc::clone(&shared);
-        // Ends with the test binary; a closed gate refuses by closing what it accepts.
+        let door = listener.try_clone().expect("clone a socket");
         std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            for client in listener.incoming() {
+                if accepting.gone.load(Ordering::SeqCst) {
+                    break;
+                }
+                // A closed gate refuses by closing what it accepts.
+                let Ok(client) = client else { continue };
                 if accepting.closed.load(Ordering::SeqCst) {
                     continue;
                 }
@@ -44,7 +58,7 @@ impl Gate {
                 }
             }
         });
-        Self { port, shared }
+        Self { port, door, shared }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -75,7 +89,10 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
+        self.shared.gone.store(true, Ordering::SeqCst);
         self.close();
+        // Wakes the thread that accepts: its socket would keep a pod's network alive.
+        let _ = socket2::SockRef::from(&self.door).shutdown(Shutdown::Both);
     }
 }
 

@@ -5,17 +5,23 @@
 //! share one control plane, one at a time; those that need an empty or a large one start their own.
 
 mod cluster;
+mod cluster_dns;
 mod control_plane;
+#[path = "../coredns/coredns.rs"]
+mod coredns;
 mod credentials;
 mod dns;
 mod gate;
 mod observer;
+#[path = "../coredns/pod.rs"]
+mod pod;
 mod process;
 mod program;
 mod wait;
 
 mod commands;
 mod entries;
+mod forwarding;
 mod load;
 mod outages;
 mod rights;

@@ -55,6 +55,20 @@ impl Process {
         self.child.stderr.take()
     }
 
+    /// Its process id, good as long as this value lives.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills the child and waits for its end.
+    pub(crate) fn stop(&mut self) {
+        // Released first: after `wait` the pid may belong to somebody else.
+        reaper().tell("release", self.child.id());
+        // Errors mean that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// How the child ended, if it did.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().expect("ask for a child's status")?;
@@ -64,11 +78,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Released first: after `wait` the pid may belong to somebody else.
-        reaper().tell("release", self.child.id());
-        // Errors mean that it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 
