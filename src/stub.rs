@@ -3,6 +3,7 @@
 //! Every format has a pure function in a file of its own (`corefile`, `kube_dns`, …): the live text or object, what
 //! is wanted and what may be ours go in; the new text, or a [`Refusal`], comes out.
 
+pub mod corefile;
 pub mod custom_dns;
 pub mod edit;
 pub mod kube_dns;
