@@ -4,6 +4,7 @@
 
 mod export;
 mod serve;
+mod stub_domains;
 mod table;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ enum Command {
     Serve(Box<serve::Serve>),
     /// Print the name table as zone files, a hosts file or JSON, and end
     Export(Box<export::Export>),
+    /// The configuration that makes cluster DNS send our zones here
+    StubDomains(Box<stub_domains::StubDomains>),
 }
 
 fn version() -> &'static str {
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Export(command) => command.run(),
+        Command::StubDomains(command) => command.run(),
     };
     match result {
         Ok(code) => code,
@@ -75,9 +79,9 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |arg: &clap::Arg| {
         arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
     };
-    command.mut_subcommands(|command| {
-        command.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&'static str>) } else { arg })
-    })
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(None::<&'static str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {

@@ -6,6 +6,7 @@
 pub mod corefile;
 pub mod custom_dns;
 pub mod edit;
+pub mod emit;
 pub mod kube_dns;
 pub mod openshift;
 

@@ -223,7 +223,7 @@ fn is_namespace(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-fn name(flag: &str, text: &str) -> Result<Name, ConfigError> {
+pub(super) fn name(flag: &str, text: &str) -> Result<Name, ConfigError> {
     let error = match Name::parse(text) {
         Ok(name) => return Ok(name),
         Err(_) if text == "." => "the root cannot be a zone of ours: every name would end here".to_owned(),

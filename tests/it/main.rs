@@ -7,6 +7,7 @@ mod cluster;
 mod dig;
 mod docs;
 mod export;
+mod stub_domains;
 mod support;
 mod transport;
 mod walkthroughs;

@@ -67,13 +67,15 @@ fn a_refusal_names_the_element_the_reason_and_the_remedy() {
         (
             json!([zone("corp", "10.0.0.1"), zone("GLOBAL", "10.0.0.1")]),
             Conflict,
-            "spec.zones[1]: someone else sends the zone \"GLOBAL\" to [\"10.0.0.1\"]; take that element out first, \
+            "spec.zones[1]: someone else sends the zone \"GLOBAL\" to [\"10.0.0.1\"]; take that element \
+             out first, \
              or choose another zone",
         ),
         (
             json!([{"name": "global"}]),
             Conflict,
-            "spec.zones[0]: someone else sends the zone \"global\" to PrivateZone; take that element out first, or \
+            "spec.zones[0]: someone else sends the zone \"global\" to PrivateZone; take that element out \
+             first, or \
              choose another zone",
         ),
         (json!(1), Invalid, "spec.zones: it is not a list; correct it"),

@@ -46,7 +46,8 @@ fn ours_go_in_sorted_and_others_stay_where_they_are() {
         ),
         (
             Some("{\n  \"corp\": [\"10.0.0.1\"]\n}\n"),
-            "{\n  \"corp\":[\"10.0.0.1\"],\n  \"cluster2\":[\"10.96.0.53\"],\n  \"global\":[\"10.96.0.53\"]\n}\n"
+            "{\n  \"corp\":[\"10.0.0.1\"],\n  \"cluster2\":[\"10.96.0.53\"],\n  \
+             \"global\":[\"10.96.0.53\"]\n}\n"
                 .to_owned(),
         ),
     ];
@@ -118,7 +119,8 @@ fn a_refusal_names_the_entry_the_reason_and_the_remedy() {
         (
             r#"{"corp":["$(kubectl get svc -o jsonpath={.spec.clusterIP})"]}"#,
             invalid,
-            "is not a server: IP, IP:port or a name, so kube-dns ignores the whole ConfigMap and nothing we write would take effect; correct that entry or take it out",
+            "is not a server: IP, IP:port or a name, so kube-dns ignores the whole ConfigMap and nothing \
+             we write would take effect; correct that entry or take it out",
         ),
         (r#"{"corp":"10.0.0.1"}"#, invalid, r#"stubDomains["corp"]: "10.0.0.1" is not a list of servers"#),
         (r#"{"corp":[10]}"#, invalid, r#"stubDomains["corp"]: [10] is not a list of servers"#),
@@ -135,7 +137,8 @@ fn a_refusal_names_the_entry_the_reason_and_the_remedy() {
         (
             r#"["corp"]"#,
             invalid,
-            "stubDomains: it is not a JSON object, so kube-dns ignores the whole ConfigMap (invalid type: sequence, expected an object of domains",
+            "stubDomains: it is not a JSON object, so kube-dns ignores the whole ConfigMap (invalid type: \
+             sequence, expected an object of domains",
         ),
         (r#"{"corp":["10.0.0.1"]"#, invalid, "EOF while parsing an object at line 1 column 20"),
         ("corp: 10.0.0.1", invalid, "expected value at line 1 column 1"),
@@ -151,7 +154,8 @@ fn a_refusal_names_the_entry_the_reason_and_the_remedy() {
     let refusal = edit(None, Some(&ours), &Ours::default()).expect_err("an underscore");
     assert_eq!(
         refusal.to_string(),
-        "kube-dns does not take the zone my_zone: a label there is letters, digits and inner '-'; choose a zone \
+        "kube-dns does not take the zone my_zone: a label there is letters, digits and inner '-'; choose \
+         a zone \
          without '_' and without '-' at either end of a label"
     );
     // Taking ours out would have no effect either.

@@ -103,7 +103,8 @@ fn a_refusal_names_the_element_the_reason_and_the_remedy() {
         (
             json!([theirs(), {"name": "istio", "zones": ["a.example", "Global."]}]),
             Conflict,
-            "spec.servers[1]: the server \"istio\" has our zone global; take the zone out of that server first",
+            "spec.servers[1]: the server \"istio\" has our zone global; take the zone out of that server \
+             first",
         ),
         (
             json!([theirs(), theirs()]),
@@ -113,7 +114,8 @@ fn a_refusal_names_the_element_the_reason_and_the_remedy() {
         (
             json!([{"name": "globaldns", "zones": ["global", "corp"], "forwardPlugin": {"upstreams": ["10.0.0.1"]}}]),
             Unsure,
-            "spec.servers[0]: it has our name globaldns, but sends the zone corp to servers that are not ours; give",
+            "spec.servers[0]: it has our name globaldns, but sends the zone corp to servers that are not \
+             ours; give",
         ),
         (
             tls(json!({}), "10.0.0.1"),

@@ -1,0 +1,215 @@
+//! `globaldns stub-domains`.
+
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::export::print;
+use super::table::name;
+use crate::config::ConfigError;
+use crate::source::advertise::{self, ServiceName};
+use crate::source::cluster::Access;
+use crate::stub::emit::{Flavour, emit};
+use crate::stub::{DNS_PORT, RefusalKind, Stub, StubError};
+use crate::telemetry::{self, LogFormat};
+use crate::wire::name::Name;
+use crate::zone::Zones;
+
+#[derive(Args, Debug)]
+pub(super) struct StubDomains {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the text that makes a cluster's DNS, or another resolver, send the zones here
+    Emit(Emit),
+}
+
+impl StubDomains {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        telemetry::start("warn", LogFormat::Text)?;
+        match self.command {
+            Command::Emit(command) => command.run(),
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct Emit {
+    /// What the text is for; --list says what there is
+    #[arg(
+        long = "for",
+        value_name = "FLAVOUR",
+        value_enum,
+        hide_possible_values = true,
+        required_unless_present = "list"
+    )]
+    flavour: Option<Flavour>,
+    /// List the flavours and end
+    #[arg(long)]
+    list: bool,
+    /// The live text to extend: the Corefile, the value of stubDomains or the object, as --for needs; - for standard
+    /// input
+    #[arg(long, value_name = "PATH", visible_alias = "corefile")]
+    live: Option<PathBuf>,
+    /// How to print it; in json the text is one field
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+    #[command(flatten)]
+    stub: StubArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+impl Emit {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let Some(flavour) = self.flavour.filter(|_| !self.list) else {
+            print(&list(self.output)?)?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        let live = self.live.as_deref().map(read).transpose()?;
+        let stub = self.stub.stub()?;
+        let emitted = match emit(flavour, &stub, live.as_deref()) {
+            Ok(emitted) => emitted,
+            Err(refusal) if refusal.kind == RefusalKind::Invalid => {
+                return Err(ConfigError(format!("--for {}: {refusal}", flavour.name())).into());
+            }
+            Err(refusal) => anyhow::bail!("--for {}: {refusal}", flavour.name()),
+        };
+        if self.output == Output::Json {
+            print(&format!("{}\n", serde_json::to_string_pretty(&emitted)?))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let (text, beside) = emitted.file();
+        beside.iter().for_each(|line| eprintln!("{line}"));
+        print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn list(output: Output) -> anyhow::Result<String> {
+    if output == Output::Json {
+        let flavour =
+            |f: &Flavour| serde_json::json!({"name": f.name(), "about": f.about(), "live": f.live()});
+        let flavours: Vec<_> = Flavour::all().iter().map(flavour).collect();
+        return Ok(format!("{}\n", serde_json::to_string_pretty(&flavours)?));
+    }
+    let width = Flavour::all().iter().map(|f| f.name().len()).max().unwrap_or_default();
+    let line = |f: &Flavour| format!("{:width$}  {}\n", f.name(), f.about());
+    Ok(Flavour::all().iter().map(line).collect())
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    text.map_err(|error| {
+        let path = path.display();
+        ConfigError(format!("--live {path} cannot be read: {error}; give a file with the live text"))
+    })
+}
+
+/// The zones and the servers that are to be asked for them.
+#[derive(Args, Debug)]
+pub(super) struct StubArgs {
+    /// A zone that is sent here; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_ZONE",
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "global"
+    )]
+    zone: Vec<String>,
+    /// The cluster's own domain, which is never a zone
+    #[arg(long, env = "GLOBALDNS_CLUSTER_DOMAIN", value_name = "NAME", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// An address at which globaldns is asked; repeatable. Without it: the ClusterIPs of --service
+    #[arg(long, value_name = "IP[:PORT]", value_delimiter = ',')]
+    dns_ip: Vec<String>,
+    /// The Service in front of globaldns
+    #[arg(long, value_name = "NAMESPACE/NAME", default_value = "istio-system/globaldns")]
+    service: ServiceName,
+    /// The kubeconfig file, instead of in-cluster credentials or $KUBECONFIG
+    #[arg(long, env = "GLOBALDNS_KUBECONFIG", value_name = "PATH")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubeconfig context, instead of the current one
+    #[arg(long, env = "GLOBALDNS_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
+}
+
+impl StubArgs {
+    /// Asks the cluster only where no address is given.
+    pub(super) fn stub(self) -> anyhow::Result<Stub> {
+        let zones: Vec<Name> = self.zone.iter().map(|text| name("--zone", text)).collect::<Result<_, _>>()?;
+        let cluster_domain = name("--cluster-domain", &self.cluster_domain)?;
+        Zones::new(zones.clone(), cluster_domain, 0)
+            .map_err(|error| ConfigError(format!("--zone: {error}")))?;
+        let given = self.dns_ip.iter().map(|text| server(text)).collect::<Result<Vec<_>, _>>()?;
+        if given.is_empty() {
+            let service = self.service.clone();
+            let live = self.cluster_ips()?;
+            let servers = live.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT));
+            return Stub::new(zones, servers).map_err(|error| match error {
+                StubError::NoServer => anyhow::anyhow!(
+                    "the Service {service} has no ClusterIP; give the Service one (clusterIP: None is a \
+                     headless \
+                     Service), or give --dns-ip"
+                ),
+                error => anyhow::anyhow!("the Service {service}: {error}"),
+            });
+        }
+        Ok(Stub::new(zones, given).map_err(|error| ConfigError(format!("--dns-ip: {error}")))?)
+    }
+
+    fn cluster_ips(self) -> anyhow::Result<Vec<IpAddr>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let access = Access::find(self.kubeconfig, self.context).await?;
+            advertise::cluster_ips_once(&access, &self.service).await.with_context(|| {
+                format!(
+                    "reading the Service {}; --service names another, --dns-ip does without",
+                    self.service
+                )
+            })
+        })
+    }
+}
+
+/// `IP`, `IP:port` or `[IPv6]:port`.
+fn server(text: &str) -> Result<SocketAddr, ConfigError> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, DNS_PORT));
+    }
+    if let Ok(server) = text.parse::<SocketAddr>() {
+        return Ok(server);
+    }
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    let looks_like_ip = host.bytes().all(|c| c.is_ascii_digit() || c == b'.') || text.contains('[');
+    let why = if !looks_like_ip && Name::parse(host).is_ok() {
+        "is a host name, and a resolver would have to look it up through the very configuration it stands \
+         in: most versions of CoreDNS do not load with one, and NodeLocal DNSCache has crashed on one \
+         (https://github.com/kubernetes/dns/issues/539)"
+    } else {
+        "is not an IP address"
+    };
+    Err(ConfigError(format!(
+        "--dns-ip {text:?} {why}; give the ClusterIP of the Service in front of globaldns, for example \
+         10.96.0.53, \
+         10.96.0.53:5353 or [fd00::35]:5353"
+    )))
+}
