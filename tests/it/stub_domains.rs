@@ -95,6 +95,24 @@ fn every_flavour_prints_what_its_golden_file_says() {
     assert_eq!(there, names);
 }
 
+#[test]
+fn the_readme_names_every_flavour_and_no_other() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a file");
+    let section = readme.split("## Stub domains").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows =
+        section.expect("a section").lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    let mut listed: Vec<_> = rows
+        .filter(|row| !row.contains("`--for`"))
+        .flat_map(|row| row.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .filter(|name| name != "coredns-custom")
+        .collect();
+    listed.sort();
+    listed.dedup();
+    let mut names: Vec<_> = flavours().into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    assert_eq!(listed, names);
+}
+
 const BLOCK: &str = "global:53 cluster2:53 {\n    errors\n    cache 30\n    forward . 10.96.0.53\n}\n";
 const MARKED: &str = "# BEGIN globaldns managed stub zones (do not edit)\nglobal:53 cluster2:53 {\n    \
     errors\n    cache 30\n    forward . 10.96.0.53\n}\n# END globaldns managed stub zones\n";
@@ -164,6 +182,19 @@ fn a_live_corefile_is_repeated_to_the_octet() {
     fs::write(again.path(), &whole).expect("written");
     let path = again.path().to_str().expect("UTF-8");
     assert_eq!(text("kubeadm", &[&PLAIN[..], &["--corefile", path]].concat()), whole);
+}
+
+#[test]
+fn our_block_listens_on_the_port_of_the_live_one_for_everything() {
+    let live = tempfile::NamedTempFile::new().expect("a file");
+    let corefile = "corp:53 {\n    errors\n}\ndns://.:1053 {\n    errors\n    forward . /etc/resolv.conf\n}";
+    fs::write(live.path(), corefile).expect("written");
+    let more = [&PLAIN[..], &["--live", live.path().to_str().expect("UTF-8")]].concat();
+    assert_eq!(text("coredns", &more), format!("{corefile}\n{}", MARKED.replace(":53", ":1053")));
+    fs::write(live.path(), corefile.replace("dns://", "")).expect("written");
+    let values = yaml(&text("helm-coredns", &more));
+    let ports: Vec<_> = values["servers"].as_array().expect("a list").iter().map(|s| &s["port"]).collect();
+    assert_eq!(ports, [53, 1053, 1053, 1053]);
 }
 
 /// The chart writes `KEY:PORT { NAME PARAMETERS { BLOCK } … }` of each server.
