@@ -86,7 +86,7 @@ codes! {
     HostOutsideZones "host-outside-zones" Info,
     /// `<hostname>`, `$(…)` and the like: a template that was not filled in (H1).
     Placeholder "placeholder" Error,
-    /// `dns.<zone>` or `ns.dns.<zone>` (D5).
+    /// `dns.<zone>` or `ns.dns.<zone>` (D5), or a probe's name (D18).
     HostReserved "host-reserved" Error,
     /// No hosts at all.
     HostsEmpty "hosts-empty" Warning,

@@ -37,7 +37,7 @@ const TYPES: [(u16, &str); 13] = [
     (12, "PTR"),
     (rtype::SOA, "SOA"),
     (33, "SRV"),
-    (16, "TXT"),
+    (rtype::TXT, "TXT"),
     (0, "other"),
 ];
 

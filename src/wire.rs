@@ -2,9 +2,11 @@
 //!
 //! [`name`] holds lower-case names in wire form, [`query`] turns an untrusted message into a
 //! [`query::Query`] or the exact refusal it deserves (contract D1, D11), [`reply`] writes a reply
-//! into a buffer and decides truncation (D12, D13). Policy (which answer) lives in `serve::responder`.
+//! into a buffer and decides truncation (D12, D13). [`probe`] is what proves that a query reached us (D18).
+//! Policy (which answer) lives in `serve::responder`.
 
 pub mod name;
+pub mod probe;
 pub mod query;
 pub mod reply;
 
@@ -16,6 +18,8 @@ pub mod rtype {
     pub const NS: u16 = 2;
     /// Start of authority.
     pub const SOA: u16 = 6;
+    /// Text; only a probe has it (D18).
+    pub const TXT: u16 = 16;
     /// IPv6 address.
     pub const AAAA: u16 = 28;
     /// EDNS(0) pseudo record, RFC 6891.

@@ -45,6 +45,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 
 use crate::wire::name::{self, Name};
+use crate::wire::probe;
 use answer::{Answers, AnswersRef};
 use node::{Key, KeyRef, Node};
 pub use zones::{HOSTMASTER_LABEL, NS_LABELS, SOA_TIMERS, Zone, ZoneError, Zones};
@@ -74,6 +75,8 @@ pub enum Found<'t> {
     Host(AnswersRef<'t>),
     /// It exists without addresses: empty non-terminal or infrastructure (D3, D5).
     Empty,
+    /// A probe of its zone (D18).
+    Probe,
     /// It does not exist.
     Missing,
 }
@@ -338,6 +341,10 @@ impl Reader<'_> {
             if node.is_fixed() {
                 return Found::Empty;
             }
+        }
+        // No entry can take it, so only a name without a host of its own can be one; and no wildcard captures it.
+        if probe::is_probe(&name[..apex_at]) {
+            return Found::Probe;
         }
         if let Some(answers) = self.wildcard(zone, name, apex_at) {
             return Found::Host(answers);

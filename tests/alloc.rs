@@ -12,7 +12,7 @@ use globaldns::serve::listen;
 use globaldns::serve::responder::{Responder, Settings};
 use globaldns::serve::udp::Workers;
 use globaldns::wire::name::Name;
-use globaldns::wire::rtype::{A, AAAA, ANY, AXFR, NS, SOA};
+use globaldns::wire::rtype::{A, AAAA, ANY, AXFR, NS, SOA, TXT};
 use globaldns::zone::answer::Answers;
 use globaldns::zone::{Host, Table, Zones};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
@@ -74,6 +74,7 @@ fn questions() -> Vec<Vec<u8>> {
         query("global", SOA, None),
         query("global", NS, Some(&[])),
         query("ns.dns.global", A, None),
+        query("_probe-a.global", TXT, Some(&[])),
         query("example.com", A, Some(&[])),
         query("global", AXFR, None),
         answered_badly,
@@ -95,7 +96,7 @@ fn ask(client: &UdpSocket, questions: &[Vec<u8>], count: usize) {
     }
 }
 
-/// [D1] [D3] [D4] [D5] [D7] [D8] [D10] [D11] [D12] [D13]
+/// [D1] [D3] [D4] [D5] [D7] [D8] [D10] [D11] [D12] [D13] [D18]
 #[test]
 fn answering_over_udp_allocates_nothing() {
     let responder = responder();

@@ -11,6 +11,7 @@ use super::fields::{Fields, Keys, Path, STATUS_ADDRESSES};
 use super::{Claim, Entry, EntryId, Origin, Rules, TTL_ANNOTATION, TTL_RANGE};
 use crate::finding::Code;
 use crate::wire::name::{Name, NameError};
+use crate::wire::probe;
 use crate::zone::{Host, Zones};
 
 const CREATED: Keys = &["metadata", "creationTimestamp"];
@@ -181,7 +182,7 @@ impl Reading<'_> {
         self.fields.list_is_empty(ADDRESSES) && !resolution_none && !disabled(&mut self.fields)
     }
 
-    /// H1–H3, H5 and D5 for one string of `spec.hosts`.
+    /// H1–H3, H5, D5 and D18 for one string of `spec.hosts`.
     fn host(&mut self, i: usize, text: &str, rules: &Rules) -> Option<Host> {
         let path = Path::Item(HOSTS, i);
         let (wildcard, name) = match text.strip_prefix("*.") {
@@ -210,14 +211,17 @@ impl Reading<'_> {
             );
             return None;
         }
-        if !wildcard && (name == zone.dns_name() || name == zone.ns_name()) {
-            self.fields.report(
-                Code::HostReserved,
-                path,
-                text,
-                "the name belongs to the zone's own name server",
-                "choose another host name",
-            );
+        let owner = if name == zone.dns_name() || name == zone.ns_name() {
+            Some("the name belongs to the zone's own name server")
+        } else if probe::is_probe(&name.wire()[..apex_at]) {
+            Some(
+                "a name of this form belongs to the probes that show whether the zone is forwarded to globaldns",
+            )
+        } else {
+            None
+        };
+        if let Some(owner) = owner.filter(|_| !wildcard) {
+            self.fields.report(Code::HostReserved, path, text, owner, "choose another host name");
             return None;
         }
         Some(Host { name, wildcard })

@@ -217,7 +217,7 @@ fn host_of(host: Value) -> (Vec<String>, Vec<String>) {
     (entry.claims.iter().map(|c| c.host.to_string()).collect(), findings(&entry))
 }
 
-/// [H1] [H2] [H3] [H4] [H5] [D5]
+/// [H1] [H2] [H3] [H4] [H5] [D5] [D18]
 #[test]
 fn hosts_are_claimed_or_are_findings() {
     let served = [
@@ -228,6 +228,11 @@ fn hosts_are_claimed_or_are_findings() {
         ("*.Bar.Global.", "*.bar.global"),
         ("x.dns.global", "x.dns.global"),
         ("*.dns.global", "*.dns.global"),
+        ("_probe-.global", "_probe-.global"),
+        ("_probe.global", "_probe.global"),
+        ("x._probe-a.global", "x._probe-a.global"),
+        ("_probe-a.x.global", "_probe-a.x.global"),
+        ("*._probe-a.global", "*._probe-a.global"),
         ("httpbin.bar.cluster2", "httpbin.bar.cluster2"),
     ];
     for (host, expected) in served {
@@ -248,6 +253,8 @@ fn hosts_are_claimed_or_are_findings() {
         ("dns.global", "host-reserved"),
         ("NS.dns.global.", "host-reserved"),
         ("ns.dns.cluster2", "host-reserved"),
+        ("_probe-a.global", "host-reserved"),
+        ("_PROBE-0.cluster2.", "host-reserved"),
         ("<hostname>", "placeholder"),
         ("echo.${NAMESPACE}.global", "placeholder"),
         ("*", "host-invalid"),

@@ -94,6 +94,7 @@ impl Index {
         match self.table.read().find(zone, name.wire(), at) {
             Found::Missing => "missing".to_owned(),
             Found::Empty => "empty".to_owned(),
+            Found::Probe => "probe".to_owned(),
             Found::Host(a) => {
                 let all: Vec<_> =
                     a.addresses(Family::V4).chain(a.addresses(Family::V6)).map(|a| a.to_string()).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::{DNSClass, Name as HickoryName, Record, RecordType};
+use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 
 use super::hickory::Handler;
 use super::responder::{Arrival, Outcome, Responder, Settings};
@@ -156,7 +156,16 @@ pub fn render(reply: &[u8]) -> Vec<String> {
         head.push_str(name);
     }
     let mut out = vec![head];
-    let line = |mark: char, r: &Record| format!("{mark} {} {} {} {}", r.name, r.ttl, r.record_type(), r.data);
+    let line = |mark: char, r: &Record| {
+        let data = match &r.data {
+            RData::TXT(text) => {
+                let strings = text.txt_data.iter().map(|s| format!("{:?}", String::from_utf8_lossy(s)));
+                strings.collect::<Vec<_>>().join(" ")
+            }
+            other => other.to_string(),
+        };
+        format!("{mark} {} {} {} {data}", r.name, r.ttl, r.record_type())
+    };
     out.extend(message.answers.iter().map(|r| line('=', r)));
     out.extend(message.authorities.iter().map(|r| line('~', r)));
     out.extend(message.additionals.iter().map(|r| line('+', r)));

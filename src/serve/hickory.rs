@@ -11,7 +11,7 @@ use hickory_proto::op::{
     Edns as HickoryEdns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode,
 };
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::rdata::{A, AAAA, NS, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, NS, SOA, TXT};
 use hickory_proto::rr::{Name as HickoryName, RData, Record};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncoder};
 use hickory_server::net::NetError;
@@ -22,6 +22,7 @@ use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Quer
 
 use super::responder::{Arrival, Content, Decision, Outcome, Responder};
 use crate::metrics::{Counted, Counters};
+use crate::wire::probe;
 use crate::wire::query::{Edns, Query, Refusal, Unanswerable};
 use crate::wire::reply::{self, UDP_PAYLOAD};
 use crate::wire::{Rcode, Transport};
@@ -263,6 +264,12 @@ impl Handler {
                         .additional
                         .extend(addresses.map(|a| address_record(name_server.clone(), settings.ttl, a)));
                 }
+            }
+            Content::Proof => {
+                let mut room = [0; probe::MAX_RDATA];
+                let strings = probe::strings(self.responder.proof(zone, &mut room)).collect();
+                let data = RData::TXT(TXT::from_bytes(strings));
+                records.answers.push(Record::from_rdata(owner, probe::TTL, data));
             }
             Content::NoData | Content::NxDomain => records.authority.push(soa()?),
         }

@@ -17,6 +17,7 @@ use super::hickory::Handler;
 use super::responder::{Arrival, Outcome, Responder, Settings};
 use crate::metrics::Counters;
 use crate::wire::name::{MAX_LABEL, MAX_WIRE, Name};
+use crate::wire::probe;
 use crate::wire::query::{self, HEADER, Query, Unanswerable};
 use crate::wire::reply::{self, MAX_NSID, TCP_LIMIT, UDP_PAYLOAD};
 use crate::wire::{CLASS_IN, Transport, rtype};
@@ -42,7 +43,7 @@ const NUMBERS: [u16; 16] = [
     rtype::MAILA,
     rtype::MAILB,
     5,
-    16,
+    rtype::TXT,
     33,
     64,
     65,
@@ -149,6 +150,7 @@ fn fixed_names() -> Names {
         ("many.global", v4(100).chain(v6(60)).collect()),
         ("*.a.global", v4(3).collect()),
         ("*.eu.global", v6(3).collect()),
+        ("a._probe-b.global", v4(1).collect()),
         ("c2", v4(1).collect()),
     ];
     let hosts = hosts.map(|(host, addresses)| (host.to_owned(), Answers::new(&addresses, 30)));
@@ -305,7 +307,14 @@ fn question_name(octets: &mut Octets<'_>, scene: &Scene) -> Vec<u8> {
     let mut name = match octets.below(8) {
         0..3 => host.to_vec(),
         3..5 => apex.to_vec(),
-        5 => [b"\x02ns\x03dns", apex].concat()[3 * octets.below(2)..].to_vec(),
+        5 => match octets.below(4) {
+            0..2 => [b"\x02ns\x03dns", apex].concat()[3 * octets.below(2)..].to_vec(),
+            _ => {
+                let labels =
+                    [&b"\x08_probe-b"[..], b"\x08_probe-b", b"\x07_probe-", b"\x0b_Probe-\x00.\xff?"];
+                [octets.pick(&labels), apex].concat()
+            }
+        },
         6 => [&host[..host.len() - 1], octets.pick(&[apex, b"\x07cluster\x05local\x00"])].concat(),
         _ => octets
             .pick(&[&b"\x00"[..], b"\x03com\x00", b"\x03svc\x07cluster\x05local\x06global\x00"])
@@ -432,8 +441,8 @@ fn compare(responder: &Arc<Responder>, message: &[u8], arrival: Arrival, turn: u
         let Ok(query) = &understood else { panic!("{said:#?}\n{general_said:#?}\nto {message:?}") };
         let limit = usize::from(reply::limit(arrival.transport, query.edns));
         another_number_fits(&said, &general_said);
-        // One more record, which at its longest is an SOA with its owner spelled out, would have been too much.
-        let one_more = query.name().len() + 10 + 42;
+        // One more record, which at its longest is a proof with its owner spelled out, would have been too much.
+        let one_more = query.name().len() + 10 + probe::MAX_RDATA;
         let fewer = if general_said.len() < said.len() { &general } else { &byte };
         assert!(fewer.len() + one_more > limit, "{said:#?}\n{general_said:#?}");
     }

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use crate::metrics::{Counted, Counters};
 use crate::wire::name::MAX_WIRE;
+use crate::wire::probe;
 use crate::wire::query::{self, Edns, Query, Refusal, Unanswerable};
 use crate::wire::reply::{self, OptReply, QUESTION_POINTER, Reply, Section};
 use crate::wire::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
@@ -105,6 +106,8 @@ pub enum Content<'t> {
     Soa,
     /// The apex's NS, with glue.
     Ns,
+    /// The proof that the query reached us.
+    Proof,
     /// The name exists, the type does not.
     NoData,
     /// The name does not exist.
@@ -330,6 +333,7 @@ impl Responder {
             rtype::AAAA => addresses(Family::V6),
             rtype::SOA if apex => Some(Content::Soa),
             rtype::NS if apex => Some(Content::Ns),
+            rtype::TXT if matches!(found, Found::Probe) => Some(Content::Proof),
             // RFC 8482 section 4.1: one RRset of those that exist (D7).
             rtype::ANY => addresses(Family::V4).or_else(|| addresses(Family::V6)).or(if apex {
                 Some(Content::Soa)
@@ -428,6 +432,10 @@ impl Responder {
                     }
                 }
             }
+            Content::Proof => {
+                let mut room = [0; probe::MAX_RDATA];
+                reply.answer(rtype::TXT, probe::TTL, self.proof(zone, &mut room));
+            }
             Content::NoData | Content::NxDomain => self.soa(reply, Section::Authority, zone, apex_at),
         }
     }
@@ -465,6 +473,11 @@ impl Responder {
         if !reply.record(section, apex, rtype::SOA, self.settings.negative_ttl, rdata) {
             reply.truncate();
         }
+    }
+
+    /// The RDATA of the answer to a probe (D18).
+    pub fn proof<'r>(&self, zone: &Zone, room: &'r mut [u8; probe::MAX_RDATA]) -> &'r [u8] {
+        probe::rdata(&self.settings.nsid, zone.serial(), room)
     }
 
     /// The OPT of a reply, exactly when the query has one (D12).

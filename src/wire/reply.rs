@@ -65,10 +65,10 @@ pub struct Reply<'b> {
     truncated: bool,
 }
 
-/// Type, class, TTL and the length of `N` octets of RDATA.
-fn fixed<const N: usize>(rtype: u16, ttl: u32) -> [u8; FIXED] {
+/// Type, class, TTL and the length of the RDATA.
+fn fixed(rtype: u16, ttl: u32, length: usize) -> [u8; FIXED] {
     let ([t, y], [c, l], [a, b, d, e]) = (rtype.to_be_bytes(), CLASS_IN.to_be_bytes(), ttl.to_be_bytes());
-    [t, y, c, l, a, b, d, e, (N >> 8) as u8, N as u8]
+    [t, y, c, l, a, b, d, e, (length >> 8) as u8, length as u8]
 }
 
 /// Where a record goes.
@@ -103,7 +103,7 @@ impl<'b> Reply<'b> {
     /// Writes as many records of an RRset of the question's name as fit, beginning with record `first` and going
     /// round; says TC if not all did (D13: libcs that cannot use TCP still get addresses).
     pub fn rrset<const N: usize>(&mut self, rtype: u16, ttl: u32, rdata: &[[u8; N]], first: usize) {
-        let fixed = fixed::<N>(rtype, ttl);
+        let fixed = fixed(rtype, ttl, N);
         let fit = rdata.len().min((self.limit - self.len) / (RECORD_HEAD + N));
         let (before, from) = rdata.split_at(first);
         for record in from.iter().chain(before).take(fit) {
@@ -128,10 +128,21 @@ impl<'b> Reply<'b> {
             return false;
         }
         self.put(owner);
-        self.put(fixed::<N>(rtype, ttl));
+        self.put(fixed(rtype, ttl, N));
         self.put(rdata);
         self.counts[section as usize] += 1;
         true
+    }
+
+    /// Writes an answer of the question's name whose length only the caller knows; says TC if it does not fit.
+    pub fn answer(&mut self, rtype: u16, ttl: u32, rdata: &[u8]) {
+        if self.len + RECORD_HEAD + rdata.len() > self.limit {
+            return self.truncate();
+        }
+        self.put(QUESTION_POINTER);
+        self.put(fixed(rtype, ttl, rdata.len()));
+        self.copy(rdata);
+        self.counts[Section::Answer as usize] += 1;
     }
 
     /// Says that something the reply must hold did not fit.
@@ -328,6 +339,21 @@ mod tests {
         };
         assert!(fits(19 + 5 + 10 + 20));
         assert!(!fits(19 + 5 + 10 + 19));
+    }
+
+    #[test]
+    fn an_answer_of_any_length_is_written_whole_or_said_to_be_missing() {
+        for (limit, expected) in [
+            (19 + 12 + 3, &b"\xc0\x0c\x00\x10\x00\x01\x00\x00\x00\x00\x00\x03\x02hi"[..]),
+            (19 + 12 + 2, b""),
+        ] {
+            let mut out = [0; 64];
+            let mut reply = Reply::new(&mut out, QUESTION, limit, 0);
+            reply.answer(rtype::TXT, 0, b"\x02hi");
+            assert_eq!(reply.is_truncated(), expected.is_empty());
+            let n = reply.finish(HEAD, Rcode::NoError, true, None);
+            assert_eq!((&out[19..n], out[7]), (expected, u8::from(!expected.is_empty())));
+        }
     }
 
     #[test]

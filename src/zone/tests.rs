@@ -36,6 +36,7 @@ fn find(table: &Table, text: &str) -> String {
     match table.read().find(zone, name.wire(), at) {
         Found::Missing => "missing".to_owned(),
         Found::Empty => "empty".to_owned(),
+        Found::Probe => "probe".to_owned(),
         Found::Host(answers) => match answers.addresses(Family::V4).next() {
             Some(IpAddr::V4(a)) => a.octets()[3].to_string(),
             other => format!("{other:?}"),
@@ -185,10 +186,10 @@ fn the_most_specific_wildcard_answers_at_any_depth_and_never_its_own_suffix() {
     check(&t, &[("x.bar.global", "missing"), ("bar.global", "empty"), ("ent.bar.global", "empty")]);
 }
 
-/// [H4] [H5] [D5]
+/// [H4] [H5] [D5] [D18]
 #[test]
 fn an_apex_wildcard_takes_everything_but_infrastructure() {
-    let t = table(&["global"], &["*.global", "a.b.global"]);
+    let t = table(&["global"], &["*.global", "a.b.global", "a._probe-ent.global"]);
     check(
         &t,
         &[
@@ -199,6 +200,12 @@ fn an_apex_wildcard_takes_everything_but_infrastructure() {
             ("dns.global", "empty"),
             ("ns.dns.global", "empty"),
             ("x.dns.global", "1"),
+            ("_probe-a.global", "probe"),
+            ("_probe-ent.global", "probe"),
+            ("_probe-.global", "1"),
+            ("x._probe-a.global", "1"),
+            ("_probe-a.x.global", "1"),
+            ("a._probe-ent.global", "3"),
         ],
     );
 }
@@ -226,7 +233,7 @@ fn no_wildcard_matches_what_a_search_path_makes() {
     );
 }
 
-/// [Z3] [H4]
+/// [Z3] [H4] [D18]
 #[test]
 fn nested_zones_are_worlds_of_their_own() {
     let t = table(&["global", "eu.global", "c.b.a.global"], &["*.global", "x.eu.global", "*.eu.global"]);
@@ -239,6 +246,9 @@ fn nested_zones_are_worlds_of_their_own() {
             ("dns.eu.global", "empty"),
             ("ns.dns.eu.global", "empty"),
             ("us.global", "1"),
+            ("_probe-a.eu.global", "probe"),
+            ("_probe-a.c.b.a.global", "probe"),
+            ("_probe-a.b.a.global", "1"),
             // The parent's wildcard stops at the zone cut.
             ("y.c.b.a.global", "missing"),
         ],

@@ -1,5 +1,5 @@
 //! A small `dig`: asks one question and writes the reply as dig prints it, with single spaces, without
-//! empty lines, the message id and dig's own remarks, and with `SERIAL` for the serial of an SOA.
+//! empty lines, the message id and dig's own remarks, and with `SERIAL` for the serial of an SOA and of a probe's answer.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
@@ -228,6 +228,13 @@ fn resource_record(record: &Record) -> String {
             "{} {} SERIAL {} {} {} {}",
             soa.mname, soa.rname, soa.refresh, soa.retry, soa.expire, soa.minimum
         ),
+        RData::TXT(text) => {
+            let string = |octets: &[u8]| match &*String::from_utf8_lossy(octets) {
+                text if text.starts_with("serial=") => "\"serial=SERIAL\"".to_owned(),
+                text => format!("{text:?}"),
+            };
+            text.txt_data.iter().map(|octets| string(octets)).collect::<Vec<_>>().join(" ")
+        }
         other => other.to_string(),
     };
     format!("{} {} {} {} {data}", record.name, record.ttl, record.dns_class, type_name(record.record_type()))

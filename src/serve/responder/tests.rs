@@ -190,6 +190,50 @@ fn a_nested_zone_answers_for_itself_but_ds_is_its_parents() {
     ]);
 }
 
+/// [D18] [D7] [D15]
+#[test]
+fn a_probe_is_answered_with_who_answers_in_every_zone() {
+    let proof =
+        |name: &str| format!("= {name}. 0 TXT \"globaldns\" \"instance=pod-1\" \"serial=1700000000\"");
+    let nodata: &[&str] = &["NOERROR qr aa rd", SOA];
+    check(&[
+        ("_probe-a.global TXT", &["NOERROR qr aa rd", &proof("_probe-a.global")]),
+        ("_PROBE-a.Global TXT +tcp", &["NOERROR qr aa rd", &proof("_PROBE-a.Global")]),
+        ("_probe-0.eu.global TXT +udp=1232", &["NOERROR qr aa rd", &proof("_probe-0.eu.global"), "OPT 1232"]),
+        ("_probe-a.apexed TXT", &["NOERROR qr aa rd", &proof("_probe-a.apexed")]),
+        ("_probe-a.global A", nodata),
+        ("_probe-a.global ANY", nodata),
+        ("_probe-a.global DS", nodata),
+        ("_probe-a.global SOA", nodata),
+        ("_probe-.global TXT", &["NXDOMAIN qr aa rd", SOA]),
+        ("x._probe-a.global TXT", &["NXDOMAIN qr aa rd", SOA]),
+        ("_probe-a.default.global TXT", &["NXDOMAIN qr aa rd", SOA]),
+        ("_probe-a.wild.global TXT", nodata),
+        ("_probe-a.com TXT", &["REFUSED qr rd"]),
+    ]);
+    let nameless = Fixture::new(table(&["global"], &[]), Settings { nsid: Vec::new(), ..settings() }, &[]);
+    nameless.responder.table().touch_serials(SERIAL + 7);
+    assert_eq!(
+        nameless.dig("_probe-a.global TXT")[1],
+        "= _probe-a.global. 0 TXT \"globaldns\" \"serial=1700000007\""
+    );
+}
+
+/// [D18] [D13]
+#[test]
+fn a_proof_that_does_not_fit_is_fetched_over_tcp() {
+    let label = "z".repeat(63);
+    let zone = [&label, &label, &label, &label[..50]].join(".");
+    let long_nsid = Settings { nsid: vec![b'n'; reply::MAX_NSID], ..settings() };
+    let f = Fixture::new(table(&[&zone], &[]), long_nsid, &[]);
+    let cut = f.dig(&format!("_probe-a.{zone} TXT +nsid +udp=512"));
+    assert_eq!((cut.len(), cut[0].as_str()), (2, "NOERROR qr aa tc rd"));
+    for enough in ["+udp=1232", "+tcp"] {
+        let whole = f.dig(&format!("_probe-a.{zone} TXT +nsid {enough}"));
+        assert!(whole[0] == "NOERROR qr aa rd" && whole[1].contains("TXT \"globaldns\""), "{whole:?}");
+    }
+}
+
 /// [D8] [D9] [D10] [D12] [Z4]
 #[test]
 fn what_is_not_answered_is_refused_with_a_reason() {
@@ -214,7 +258,7 @@ fn what_is_not_answered_is_refused_with_a_reason() {
     ]);
 }
 
-/// [D9]
+/// [D9] [D18]
 #[test]
 fn before_the_first_complete_list_every_name_is_servfail_and_never_nxdomain() {
     let zones = crate::zone::Zones::new(
@@ -225,7 +269,7 @@ fn before_the_first_complete_list_every_name_is_servfail_and_never_nxdomain() {
     let table = Arc::new(Table::new(zones.expect("valid zones")));
     table.set(&host("a.global"), Answers::new(&addresses(1), 30), None, SERIAL);
     let f = Fixture::new(table.clone(), settings(), &[]);
-    for name in ["a.global A", "b.global A", "global SOA", "global NS"] {
+    for name in ["a.global A", "b.global A", "global SOA", "global NS", "_probe-a.global TXT"] {
         assert_eq!(f.dig(name), ["SERVFAIL qr rd"], "{name}");
     }
     assert_eq!(f.dig("b.global A +udp=512"), ["SERVFAIL qr rd", "OPT 1232 ede=14"]);
