@@ -1,7 +1,10 @@
 //! The stub domains of cluster DNS: the configuration that makes cluster DNS forward our zones to us.
 //!
 //! Every format has a pure function in a file of its own (`corefile`, `kube_dns`, …): the live text or object, what
-//! is wanted and what may be ours go in; the new text, or a [`Refusal`], comes out.
+//! is wanted and what may be ours go in; the new text, or a [`Refusal`], comes out. Whether a zone then really
+//! reaches us is asked by [`probe`].
+
+pub mod probe;
 
 pub mod corefile;
 pub mod custom_dns;

@@ -1,6 +1,11 @@
 //! Probes: the running program answers them in every zone, whatever its entries say.
 
 use std::fs;
+use std::time::Duration;
+
+use globaldns::stub::probe::{Asked, Failure, Outcome, Verdict, survey, verdict};
+use globaldns::wire::name::Name;
+use globaldns::wire::probe::Proof;
 
 use crate::dig::{check_transcript, dig};
 use crate::support::Program;
@@ -59,4 +64,25 @@ global. 5 IN SOA ns.dns.global. hostmaster.global. SERIAL 7200 1800 86400 5
 ",
     );
     assert!(dig(program.dns(), "_probe.global A").contains("_probe.global. 30 IN A 240.0.0.1"));
+}
+
+/// [D18] [Z3]
+#[tokio::test]
+async fn what_the_program_answers_is_a_proof_to_who_asks_for_one() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let program = serve(&directory, &["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"]);
+    assert_eq!(program.dns.len(), 2);
+    let zones =
+        |texts: &[&str]| -> Vec<Name> { texts.iter().map(|text| Name::parse(text).expect(text)).collect() };
+    let patience = Duration::from_secs(20);
+    let ours = survey(&program.dns, &zones(&["global", "eu.global", "c2"]), patience).await;
+    assert_eq!(ours.len(), 6);
+    for Asked { outcome, .. } in &ours {
+        let Outcome::Proved { proof: Proof { instance, serial }, .. } = outcome else { panic!("{ours:?}") };
+        assert_eq!(instance.as_deref(), Some("pod-1"));
+        assert!(*serial > 1_700_000_000, "{serial}");
+    }
+    assert_eq!(verdict(&ours, &ours), Verdict::Proved);
+    let other = survey(&program.dns[..1], &zones(&["c3"]), patience).await;
+    assert_eq!(other[0].failure(), Some(Failure::Refused));
 }
