@@ -9,7 +9,7 @@ use super::reply::MAX_NSID;
 
 /// What the label of a probe begins with, in lower case; the nonce follows.
 pub const PREFIX: &str = "_probe-";
-/// TTL of the proof: none that a cache could give again.
+/// TTL of the proof, seconds. Caches may raise it, CoreDNS's to 5: so who asks takes a new nonce each time.
 pub const TTL: u32 = 0;
 /// The most octets of a proof's RDATA.
 pub const MAX_RDATA: usize =
