@@ -13,6 +13,7 @@ mod key;
 mod lexer;
 mod overlap;
 mod owner;
+mod parts;
 mod wanted;
 
 pub use edit::{Edit, Step, edit};
@@ -20,7 +21,7 @@ pub use key::{Claim, Zone};
 pub use lexer::{Comment, Lexed, Span, Token, lex};
 pub use wanted::{Bind, Block, Plugin};
 
-use blocks::{Parts, Server};
+use parts::{Parts, Server};
 
 use super::{DNS_PORT, Refusal, RefusalKind};
 

@@ -4,85 +4,15 @@
 //! they are imported, so that what is a key, a directive or a brace here is one for CoreDNS. It refuses what CoreDNS
 //! refuses, and what text after it would change the meaning of. What a file's import brings is not seen.
 
-use super::key::{Claim, Zone, expand};
-use super::lexer::{Lexed, Span, Token, lex};
+use super::key::{Claim, Zone, expand, expands_lines};
+use super::lexer::{Span, Token, lex};
+use super::parts::{Directive, Parts, Server, Snippet};
 use super::{Import, ImportKind, Place, Process};
 use crate::stub::{Refusal, RefusalKind};
 
 /// Imported snippets may double with every level; these many imports or tokens are no configuration.
 const MAX_EXPANSIONS: usize = 1000;
 const MAX_TOKENS: usize = 200_000;
-
-/// What a text says, as far as it can be told without other files.
-#[derive(Debug, Default)]
-pub(super) struct Parts<'t> {
-    pub(super) lexed: Lexed<'t>,
-    pub(super) servers: Vec<Server<'t>>,
-    pub(super) imports: Vec<Import>,
-    pub(super) snippets: Vec<Snippet<'t>>,
-}
-
-/// A server block.
-#[derive(Debug)]
-pub(super) struct Server<'t> {
-    pub(super) claims: Vec<Claim>,
-    pub(super) directives: Vec<Directive<'t>>,
-    /// From the first key to the closing brace.
-    pub(super) span: Span,
-    pub(super) line: usize,
-    /// Whether some of it comes from a snippet.
-    pub(super) copied: bool,
-    /// Whether a file is imported in it.
-    pub(super) opaque: bool,
-}
-
-/// A line of a server block, with the block that may follow it.
-#[derive(Debug)]
-pub(super) struct Directive<'t> {
-    pub(super) tokens: Vec<Token<'t>>,
-}
-
-/// A snippet.
-#[derive(Debug)]
-pub(super) struct Snippet<'t> {
-    pub(super) name: String,
-    pub(super) tokens: Vec<Token<'t>>,
-}
-
-impl Server<'_> {
-    pub(super) fn has(&self, directive: &str) -> bool {
-        self.directives.iter().any(|d| d.name() == directive)
-    }
-}
-
-impl<'t> Directive<'t> {
-    pub(super) fn name(&self) -> &str {
-        self.tokens.first().map_or("", |token| &token.text)
-    }
-
-    /// What follows the name in its line.
-    pub(super) fn arguments(&self) -> &[Token<'t>] {
-        let end = self.tokens.iter().position(|token| token.text == "{").unwrap_or(self.tokens.len());
-        self.tokens.get(1..end).unwrap_or_default()
-    }
-
-    /// The lines between its braces.
-    pub(super) fn options(&self) -> Vec<Vec<&str>> {
-        let mut lines: Vec<Vec<&str>> = Vec::new();
-        let mut last_line = 0;
-        for token in self.tokens.iter().skip_while(|token| token.text != "{").skip(1) {
-            if token.text == "}" {
-                continue;
-            }
-            match lines.last_mut() {
-                Some(words) if token.line <= last_line => words.push(&token.text),
-                _ => lines.push(vec![&token.text]),
-            }
-            last_line = token.last_line();
-        }
-        lines
-    }
-}
 
 /// Reads a text.
 pub(super) fn parse<'t>(text: &'t str, process: &Process<'_>) -> Result<Parts<'t>, Refusal> {
@@ -96,6 +26,10 @@ pub(super) fn parse<'t>(text: &'t str, process: &Process<'_>) -> Result<Parts<'t
             "there is a brace in quotes, which CoreDNS takes for a brace",
             "remove it or write it another way",
         ));
+    }
+    if let Some(token) = lexed.tokens.iter().find(|token| expands_lines(&token.text)) {
+        let why = "there is a variable with a name of several lines";
+        return Err(unsure(token.line, why, "write it another way"));
     }
     let mut parser = Parser {
         process,
@@ -358,10 +292,12 @@ impl<'t> Parser<'t, '_> {
             None => ImportKind::File,
         };
         let many = |c: char| argument.matches(c).count() > 1;
-        if kind == ImportKind::Glob
-            && (many('*') || many('?') || argument.contains('[') && argument.contains(']'))
-        {
+        if kind == ImportKind::Glob && (many('*') || many('?')) {
             return Err(broken(line, "an import has more than one wildcard"));
+        }
+        if kind != ImportKind::Snippet && argument.contains(['[', '\\']) {
+            let why = "an import has [ or \\ in its pattern, and few such patterns are taken by CoreDNS";
+            return Err(unsure(line, why, "write the path without"));
         }
         let tokens = snippet.map(|snippet| snippet.tokens.clone()).unwrap_or_default();
         self.expansions += 1;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::blocks::{Directive, Server, Snippet};
 use super::draft::{Draft, draft};
 use super::lexer::{Comment, Span};
 use super::owner::{Known, is_right, stranger, zones};
+use super::parts::{Directive, Server, Snippet};
 use super::wanted::Block;
 use super::{Claim, Corefile, ImportKind, Place, Process, Zone, overlap};
 use crate::stub::{Ours, Refusal, RefusalKind};
@@ -274,4 +274,4 @@ fn snippets<'a>(file: &'a Corefile<'_>) -> impl Iterator<Item = (&'a str, Vec<&'
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -166,5 +166,19 @@ fn expand_form<'t>(
     None
 }
 
+/// Whether a variable's name goes over the end of a line: CoreDNS counts lines anew with it replaced, and takes what
+/// follows in the line for the next one.
+pub(super) fn expands_lines(text: &str) -> bool {
+    text.contains('\n')
+        && [("{%", "%}"), ("{$", "}")].iter().any(|(open, close)| {
+            text.match_indices(open).any(|(at, _)| {
+                text[at..]
+                    .split(close)
+                    .next()
+                    .is_some_and(|name| name.len() < text.len() - at && name.contains('\n'))
+            })
+        })
+}
+
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::blocks::Server;
 use super::key::Zone;
+use super::parts::Server;
 use crate::stub::{Refusal, RefusalKind};
 
 /// Refuses a text with a zone served twice, as far as that can be told without other files.

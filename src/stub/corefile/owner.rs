@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::blocks::{Directive, Server};
+use super::parts::{Directive, Server};
 use super::wanted::{Block, Plugin};
 use super::{Claim, Zone};
 use crate::stub::{DNS_PORT, Ours};

@@ -54,6 +54,7 @@ fn what_cannot_be_added_to_is_refused_with_its_line() {
     let cases = [
         ("a {\n log \"{\"\n}", Unsure, 2),
         ("a {\n log \"}\"\n}", Unsure, 2),
+        ("a {\n log \"{$A\n}\" b\n}", Unsure, 2),
         (".:53\nerrors\n", Unsure, 1),
         ("a {\n}\nb\n", Unsure, 3),
         ("a\nb {\n}", Unsure, 1),
@@ -79,6 +80,8 @@ fn what_cannot_be_added_to_is_refused_with_its_line() {
         ("a {\n import x y\n}", Invalid, 2),
         ("a {\n import \"\"\n}", Invalid, 2),
         ("import a/*/*.server", Invalid, 1),
+        ("import [a].server", Unsure, 1),
+        ("import a\\", Unsure, 1),
         ("a {\n log \"x\n}\n", Invalid, 2),
         ("a {\n} # \"\n\"", Invalid, 3),
     ];
