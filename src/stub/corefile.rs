@@ -133,4 +133,8 @@ impl<'t> Corefile<'t> {
 }
 
 #[cfg(test)]
+mod caddy;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;

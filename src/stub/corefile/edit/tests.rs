@@ -49,7 +49,7 @@ global:53 cluster2:53 {
 }
 ";
 
-pub(super) fn stub(zones: &[&str], servers: &[&str]) -> Stub {
+pub(in crate::stub::corefile) fn stub(zones: &[&str], servers: &[&str]) -> Stub {
     let servers = servers.iter().map(|text| server(text));
     Stub::new(zones.iter().map(|text| zone(text)), servers).expect("a stub")
 }
@@ -63,7 +63,7 @@ fn server(text: &str) -> SocketAddr {
 }
 
 /// What most tests want.
-pub(super) fn block() -> Block {
+pub(in crate::stub::corefile) fn block() -> Block {
     Block::new(stub(&["global", "cluster2"], &["10.96.0.53:53"]), 53)
 }
 
