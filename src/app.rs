@@ -5,18 +5,20 @@
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, ConfigError, TableConfig};
+use crate::config::{Config, ConfigError, StubDomains, TableConfig, host_name};
 use crate::entry::Rules;
 use crate::finding::{Code, Severity};
 use crate::index::{Index, Partition};
@@ -24,10 +26,12 @@ use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
 use crate::serve::responder::Responder;
 use crate::serve::{listen, tcp, udp};
-use crate::source::advertise::Advertise;
+use crate::source::advertise::{Advertise, ServiceName};
 use crate::source::cluster::{self, Access, Cluster};
 use crate::source::files::Files;
 use crate::source::{Feed, Pending, Status};
+use crate::stub::controller::{self, Controller};
+use crate::stub::{DNS_PORT, Stub, engine, lease};
 use crate::zone::Table;
 
 /// How often new findings are looked for after a change.
@@ -170,6 +174,8 @@ pub struct Running {
     tcp: Arc<tcp::Server>,
     udp: Option<udp::Workers>,
     data: Option<tokio::runtime::Runtime>,
+    stop_stub_domains: CancellationToken,
+    stub_domains: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// Starts everything. Sockets come first: from then on every query gets a reply.
@@ -212,6 +218,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tcp: tcp.clone(),
         udp: None,
         data: None,
+        stop_stub_domains: CancellationToken::new(),
+        stub_domains: None,
     };
     let data = running.data.insert(data);
     let workers = running.udp.insert(udp::Workers::default());
@@ -224,7 +232,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tracing::info!(%address, "serving admin");
         running.admin = Some(address);
     }
-    start_sources(&config, &core, feeds, &responder, running.stop_files.clone()).await?;
+    let reached_at = start_sources(&config, &core, feeds, &responder, running.stop_files.clone()).await?;
+    if let Some(settings) = &config.stub_domains {
+        running.stub_domains = Some(
+            start_stub_domains(&config, settings, reached_at, &metrics, &running.stop_stub_domains).await?,
+        );
+    }
     tokio::spawn(watch_findings(core.index.clone(), metrics));
     drop(started);
     Ok(running)
@@ -291,7 +304,8 @@ async fn start_sources(
     feeds: Vec<Feed>,
     responder: &Arc<Responder>,
     stop_files: Arc<AtomicBool>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<watch::Receiver<Vec<IpAddr>>> {
+    let (reached_at, addresses) = watch::channel(config.table.advertise_addresses.clone());
     let sources = &config.table.sources;
     let mut feeds = feeds.into_iter();
     if !sources.files.is_empty()
@@ -304,7 +318,7 @@ async fn start_sources(
             .spawn(move || files.follow(&stop_files))
             .context("starting the thread that follows files")?;
     }
-    let Some(source) = &sources.cluster else { return Ok(()) };
+    let Some(source) = &sources.cluster else { return Ok(addresses) };
     let access = Access::find(source.kubeconfig.clone(), source.context.clone()).await?;
     for (scope, feed) in source.scopes().into_iter().zip(feeds) {
         tokio::spawn(Cluster::new(&access, scope, feed)?.run());
@@ -314,9 +328,68 @@ async fn start_sources(
     {
         let advertise = Advertise::new(&access, service.clone(), core.index.clone(), core.extra_partition())?;
         let responder = responder.clone();
-        tokio::spawn(advertise.run(move |addresses| responder.advertise(addresses, unix_now())));
+        tokio::spawn(advertise.run(move |addresses| {
+            responder.advertise(addresses.clone(), unix_now());
+            // Where nobody looks after stub domains, nobody listens.
+            let _ = reached_at.send(addresses);
+        }));
     }
-    Ok(())
+    Ok(addresses)
+}
+
+/// Looks after cluster DNS's stub domains; they follow the addresses we are reached at.
+async fn start_stub_domains(
+    config: &Config,
+    settings: &StubDomains,
+    mut reached_at: watch::Receiver<Vec<IpAddr>>,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let Some(source) = &config.table.sources.cluster else {
+        anyhow::bail!("stub domains need a cluster");
+    };
+    let access = Access::find(source.kubeconfig.clone(), source.context.clone()).await?;
+    let service = config.table.advertise_service.clone().unwrap_or_else(ServiceName::usual);
+    let identity = format!("{}-{}", String::from_utf8_lossy(&host_name(200)), std::process::id());
+    let options = controller::Options {
+        mode: settings.mode,
+        namespace: service.namespace,
+        service: Some(service.name),
+        settings: engine::Settings {
+            edit_managed: settings.edit_managed,
+            proof_limit: settings.timeout,
+            identity,
+            started: Timestamp::now(),
+            insist_on_answer: true,
+        },
+        lease: lease::DURATION,
+    };
+    let tally = metrics.stub_domains();
+    let controller = Controller::new(access.plain_client()?, options, tally);
+    let zones = config.table.zones.clone();
+    let stub = move |addresses: &[IpAddr]| {
+        let servers = addresses.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT));
+        Stub::new(zones.clone(), servers).inspect_err(|error| tracing::info!("stub domains: {error}")).ok()
+    };
+    let (wanted, wants) = watch::channel(None);
+    let stop = stop.clone();
+    Ok(tokio::spawn(async move {
+        let follow = async {
+            loop {
+                let now = reached_at.borrow_and_update().clone();
+                if !now.is_empty() {
+                    wanted.send_replace(stub(&now));
+                }
+                if reached_at.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = controller.run(wants, stop) => {}
+            () = follow => {}
+        }
+    }))
 }
 
 impl Running {
@@ -329,7 +402,12 @@ impl Running {
     /// answered.
     pub async fn stop(mut self, lameduck: Duration) {
         self.readiness.drain();
+        self.stop_stub_domains.cancel();
         tokio::time::sleep(lameduck).await;
+        if let Some(stub_domains) = self.stub_domains.take() {
+            // Its lease is released by now, or the API server is away.
+            stub_domains.abort();
+        }
         self.drain.cancel();
         if tokio::time::timeout(DRAIN_LIMIT, self.tcp.drained()).await.is_err() {
             tracing::warn!("TCP replies were still in flight; closing their connections");
@@ -348,6 +426,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.stop_stub_domains.cancel();
         self.stop_files.store(true, Ordering::Relaxed);
         self.stop_admin.cancel();
         // A runtime must not be dropped inside another one in the ordinary way.

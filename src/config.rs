@@ -8,6 +8,7 @@ use crate::entry::Rules;
 use crate::index::Policy;
 use crate::serve::responder::Settings;
 use crate::source::advertise::ServiceName;
+use crate::stub::controller::Mode;
 use crate::wire::name::Name;
 use crate::zone::Zones;
 
@@ -92,6 +93,26 @@ pub struct Config {
     pub tcp_connections: usize,
     /// `--lameduck` (L5).
     pub lameduck: Duration,
+    /// `--stub-domains`; `None` for `off`.
+    pub stub_domains: Option<StubDomains>,
+}
+
+/// Looking after cluster DNS's stub domains (chapter T).
+#[derive(Clone, Debug)]
+pub struct StubDomains {
+    /// `--stub-domains`.
+    pub mode: Mode,
+    /// `--stub-domains-edit-managed`.
+    pub edit_managed: bool,
+    /// `--stub-domains-timeout`: how long an edit may take to be proved.
+    pub timeout: Duration,
+}
+
+/// The host's name, at most so many octets of it; in a pod it is the pod's.
+pub fn host_name(longest: usize) -> Vec<u8> {
+    let mut name = nix::unistd::gethostname().map(|name| name.into_encoded_bytes()).unwrap_or_default();
+    name.truncate(longest);
+    name
 }
 
 /// An address to listen on.

@@ -8,6 +8,9 @@
 //!                  │                                                       ├→ zone → wire
 //!                  ├→ serve::{udp, tcp} → serve::responder ────────────────┘
 //!                  │                  └→ serve::hickory (what the responder declines)
+//!                  ├→ stub::controller → engine ─┬→ survey → layout → plan → {corefile, kube_dns, openshift, …}
+//!                  │                             ├→ decide → record
+//!                  │                             └→ write, probe
 //!                  ├→ admin → metrics
 //!                  └→ export (the table as text)
 //! lifecycle, telemetry, finding: leaves that anyone above `zone` may use
@@ -19,6 +22,10 @@
 //!
 //! One **query**: [`serve::udp`] or [`serve::tcp`] hands the octets to [`serve::responder`], which parses them
 //! ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the addresses in the node.
+//!
+//! One **stub domain**: [`stub::survey`] reads what cluster DNS is made of, [`stub::layout`] finds the places,
+//! [`stub::plan`] says what has to change there, [`stub::decide`] what follows from what was recorded; [`stub::write`]
+//! is the only file that writes to the cluster, and [`stub::probe`] proves it.
 //!
 //! # Rules
 //!

@@ -4,9 +4,10 @@
 //! reads the table, the index and the sources. No label is ever chosen by a client.
 
 mod family;
+mod stub_domains;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus::proto::MetricFamily;
@@ -16,6 +17,7 @@ use crate::finding::Code;
 use crate::index::Index;
 use crate::lifecycle::Readiness;
 use crate::source::Status;
+use crate::stub::tally::Tally;
 use crate::wire::{Rcode, Transport, rtype};
 use crate::zone::Zone;
 use crate::zone::answer::Family;
@@ -214,6 +216,7 @@ pub struct Metrics {
     counters: Mutex<Vec<Arc<Counters>>>,
     tcp: Arc<TcpCounters>,
     findings: Mutex<Vec<(Code, u64)>>,
+    stub_domains: OnceLock<Tally>,
 }
 
 /// What the TCP listener counts.
@@ -247,6 +250,7 @@ impl Metrics {
             counters: Mutex::default(),
             tcp: Arc::default(),
             findings: Mutex::default(),
+            stub_domains: OnceLock::new(),
         }
     }
 
@@ -271,6 +275,11 @@ impl Metrics {
         self.tcp.clone()
     }
 
+    /// The counts of stub domains; from now on they are shown.
+    pub fn stub_domains(&self) -> Tally {
+        self.stub_domains.get_or_init(Tally::default).clone()
+    }
+
     /// Publishes the number of findings by code; codes that are not listed have none.
     pub fn set_findings(&self, counts: Vec<(Code, u64)>) {
         *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = counts;
@@ -286,6 +295,9 @@ impl Metrics {
         self.traffic(&mut families);
         self.table(&mut families);
         self.source(&mut families);
+        if let Some(tally) = self.stub_domains.get() {
+            families.extend(stub_domains::families(tally));
+        }
         families.retain(|family| !family.get_metric().is_empty());
         // Encoding fails only on families without a name or metrics, and there are none.
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()

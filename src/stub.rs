@@ -4,14 +4,25 @@
 //! is wanted and what may be ours go in; the new text, or a [`Refusal`], comes out. Whether a zone then really
 //! reaches us is asked by [`probe`].
 
-pub mod probe;
-
+pub mod controller;
 pub mod corefile;
 pub mod custom_dns;
+pub mod decide;
 pub mod edit;
 pub mod emit;
+pub mod engine;
+#[cfg(test)]
+mod fixture;
 pub mod kube_dns;
+pub mod layout;
+pub mod lease;
 pub mod openshift;
+pub mod plan;
+pub mod probe;
+pub mod record;
+pub mod survey;
+pub mod tally;
+pub mod write;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
 
 use super::table::TableArgs;
 use crate::app;
-use crate::config::{Config, ConfigError, Listen};
+use crate::config::{Config, ConfigError, Listen, StubDomains, host_name};
 use crate::serve::responder::Settings;
+use crate::source::advertise::ServiceName;
+use crate::stub::controller::Mode;
 use crate::telemetry::{self, LogFormat};
 use crate::wire::reply::MAX_NSID;
 
@@ -62,6 +64,30 @@ pub(super) struct Serve {
         value_parser = duration, help_heading = "Life"
     )]
     lameduck: Duration,
+    /// Look after the stub domains of cluster DNS, which make it forward our zones to us: off, plan (say what would be
+    /// written), manage (write it, prove it, repair it)
+    #[arg(
+        long,
+        env = "GLOBALDNS_STUB_DOMAINS",
+        value_name = "MODE",
+        value_enum,
+        default_value = "off",
+        help_heading = "Stub domains"
+    )]
+    stub_domains: StubDomainsMode,
+    /// Write also where Helm, kops, Argo CD, an addon manager and the like are known to write
+    #[arg(
+        long, env = "GLOBALDNS_STUB_DOMAINS_EDIT_MANAGED", value_parser = BoolishValueParser::new(),
+        help_heading = "Stub domains"
+    )]
+    stub_domains_edit_managed: bool,
+    /// How long cluster DNS may take to answer through a new edit before it is rolled back
+    #[arg(
+        long, env = "GLOBALDNS_STUB_DOMAINS_TIMEOUT", value_name = "DURATION", default_value = "3m",
+        value_parser = duration, help_heading = "Stub domains"
+    )]
+    stub_domains_timeout: Duration,
+
     /// error, warn, info, debug, trace, or a filter such as globaldns=debug,kube_client=warn
     #[arg(
         long,
@@ -83,6 +109,17 @@ pub(super) struct Serve {
     log_format: LogFormat,
 }
 
+/// `--stub-domains`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StubDomainsMode {
+    /// Do not touch or look at them.
+    Off,
+    /// Say what would be written.
+    Plan,
+    /// Write it, prove it, repair it.
+    Manage,
+}
+
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::start(&self.log_level, self.log_format).map_err(|error| ConfigError(error.to_string()))?;
@@ -90,8 +127,22 @@ impl Serve {
     }
 
     fn config(self) -> Result<Config, ConfigError> {
-        let table = self.table.config()?;
-        let nsid = self.nsid.map_or_else(host_name, String::into_bytes);
+        let mut table = self.table.config()?;
+        let stub_domains = match self.stub_domains {
+            StubDomainsMode::Off => None,
+            StubDomainsMode::Plan => Some(Mode::Plan),
+            StubDomainsMode::Manage => Some(Mode::Manage),
+        };
+        if stub_domains.is_some() {
+            if table.sources.cluster.is_none() {
+                return Err(ConfigError(
+                    "--stub-domains needs a cluster, and with --file alone none is contacted; add --kubernetes"
+                        .to_owned(),
+                ));
+            }
+            table.advertise_service.get_or_insert_with(ServiceName::usual);
+        }
+        let nsid = self.nsid.map_or_else(|| host_name(MAX_NSID), String::into_bytes);
         if nsid.len() > MAX_NSID {
             return Err(ConfigError(format!(
                 "--nsid is {} octets long; at most {MAX_NSID} fit beside an answer, so shorten it",
@@ -123,6 +174,11 @@ impl Serve {
             workers: self.workers.map_or_else(processors, |workers| workers as usize),
             tcp_connections: self.tcp_connections as usize,
             lameduck: self.lameduck,
+            stub_domains: stub_domains.map(|mode| StubDomains {
+                mode,
+                edit_managed: self.stub_domains_edit_managed,
+                timeout: self.stub_domains_timeout,
+            }),
         })
     }
 }
@@ -137,14 +193,8 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn host_name() -> Vec<u8> {
-    let mut name = nix::unistd::gethostname().map(|name| name.into_encoded_bytes()).unwrap_or_default();
-    name.truncate(MAX_NSID);
-    name
-}
-
 /// A number with a unit, or seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(text).map_err(|error| format!("{error}; write 5s, 500ms or 1m")),

@@ -1,5 +1,7 @@
 //! `globaldns stub-domains`.
 
+mod cluster;
+
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,14 @@ pub(super) struct StubDomains {
 enum Command {
     /// Print the text that makes a cluster's DNS, or another resolver, send the zones here
     Emit(Emit),
+    /// Print what would be written in this cluster, where, and why there; change nothing
+    Plan(cluster::Plan),
+    /// Write the stub domains of this cluster once, and prove that they work
+    Apply(cluster::Apply),
+    /// Take our stub domains out of this cluster, and keep them out
+    Remove(cluster::Remove),
+    /// Print what is in place and what is answered through every address of cluster DNS
+    Status(cluster::Status),
 }
 
 impl StubDomains {
@@ -36,6 +46,10 @@ impl StubDomains {
         telemetry::start("warn", LogFormat::Text)?;
         match self.command {
             Command::Emit(command) => command.run(),
+            Command::Plan(command) => command.run(),
+            Command::Apply(command) => command.run(),
+            Command::Remove(command) => command.run(),
+            Command::Status(command) => command.run(),
         }
     }
 }
@@ -151,42 +165,69 @@ pub(super) struct StubArgs {
     context: Option<String>,
 }
 
+/// What is wanted of a cluster, and the way to it.
+pub(super) struct Target {
+    stub: Stub,
+    access: Access,
+}
+
 impl StubArgs {
     /// Asks the cluster only where no address is given.
-    pub(super) fn stub(self) -> anyhow::Result<Stub> {
+    fn stub(self) -> anyhow::Result<Stub> {
+        let zones = self.zones()?;
+        if let Some(given) = self.given(&zones)? {
+            return Ok(given);
+        }
+        block_on(async { Ok(self.target().await?.stub) })
+    }
+
+    /// What is wanted of a cluster that is contacted in any case.
+    async fn target(&self) -> anyhow::Result<Target> {
+        let zones = self.zones()?;
+        let access = self.access().await?;
+        if let Some(stub) = self.given(&zones)? {
+            return Ok(Target { stub, access });
+        }
+        let service = &self.service;
+        let live = advertise::cluster_ips_once(&access, service).await.with_context(|| {
+            format!("reading the Service {service}; --service names another, --dns-ip does without")
+        })?;
+        let servers = live.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT));
+        let stub = Stub::new(zones, servers).map_err(|error| match error {
+            StubError::NoServer => anyhow::anyhow!(
+                "the Service {service} has no ClusterIP; give the Service one (clusterIP: None is a headless \
+                 Service), or give --dns-ip"
+            ),
+            error => anyhow::anyhow!("the Service {service}: {error}"),
+        })?;
+        Ok(Target { stub, access })
+    }
+
+    async fn access(&self) -> anyhow::Result<Access> {
+        Ok(Access::find(self.kubeconfig.clone(), self.context.clone()).await?)
+    }
+
+    fn zones(&self) -> Result<Vec<Name>, ConfigError> {
         let zones: Vec<Name> = self.zone.iter().map(|text| name("--zone", text)).collect::<Result<_, _>>()?;
         let cluster_domain = name("--cluster-domain", &self.cluster_domain)?;
         Zones::new(zones.clone(), cluster_domain, 0)
             .map_err(|error| ConfigError(format!("--zone: {error}")))?;
-        let given = self.dns_ip.iter().map(|text| server(text)).collect::<Result<Vec<_>, _>>()?;
-        if given.is_empty() {
-            let service = self.service.clone();
-            let live = self.cluster_ips()?;
-            let servers = live.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT));
-            return Stub::new(zones, servers).map_err(|error| match error {
-                StubError::NoServer => anyhow::anyhow!(
-                    "the Service {service} has no ClusterIP; give the Service one (clusterIP: None is a \
-                     headless \
-                     Service), or give --dns-ip"
-                ),
-                error => anyhow::anyhow!("the Service {service}: {error}"),
-            });
-        }
-        Ok(Stub::new(zones, given).map_err(|error| ConfigError(format!("--dns-ip: {error}")))?)
+        Ok(zones)
     }
 
-    fn cluster_ips(self) -> anyhow::Result<Vec<IpAddr>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let access = Access::find(self.kubeconfig, self.context).await?;
-            advertise::cluster_ips_once(&access, &self.service).await.with_context(|| {
-                format!(
-                    "reading the Service {}; --service names another, --dns-ip does without",
-                    self.service
-                )
-            })
-        })
+    /// The stub of `--dns-ip`, if there is one.
+    fn given(&self, zones: &[Name]) -> Result<Option<Stub>, ConfigError> {
+        if self.dns_ip.is_empty() {
+            return Ok(None);
+        }
+        let given = self.dns_ip.iter().map(|text| server(text)).collect::<Result<Vec<_>, _>>()?;
+        let stub = Stub::new(zones.to_vec(), given);
+        Ok(Some(stub.map_err(|error| ConfigError(format!("--dns-ip: {error}")))?))
     }
+}
+
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }
 
 /// `IP`, `IP:port` or `[IPv6]:port`.

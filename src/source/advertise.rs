@@ -22,6 +22,13 @@ pub struct ServiceName {
     pub name: String,
 }
 
+impl ServiceName {
+    /// What the Service in front of us is called unless told otherwise.
+    pub fn usual() -> ServiceName {
+        ServiceName { namespace: "istio-system".to_owned(), name: "globaldns".to_owned() }
+    }
+}
+
 impl std::fmt::Display for ServiceName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -138,7 +145,8 @@ pub async fn cluster_ips_once(access: &Access, service: &ServiceName) -> anyhow:
     Ok(cluster_ips(&api.get(&service.name).await?))
 }
 
-fn cluster_ips(service: &Service) -> Vec<IpAddr> {
+/// The addresses of a Service; none for a headless one.
+pub fn cluster_ips(service: &Service) -> Vec<IpAddr> {
     let Some(spec) = &service.spec else {
         tracing::debug!(service = service.name_any(), "a Service without spec");
         return Vec::new();

@@ -3,18 +3,19 @@
 //! A setting that was written is no proof: cluster DNS reads it late, or finds it wrong and says so nowhere. The
 //! answer to a probe is one, because nobody else can give it and its nonce has never been in a cache.
 //!
-//! [`survey`] asks, [`verdict`] judges. Ask only servers that are known to be cluster DNS ([`own_resolvers`]): any
-//! other would learn the names of zones, and a public one may know `global` as a top-level domain.
+//! [`survey`] asks, [`verdict`] judges. Ask only servers that are known to be cluster DNS, never whatever a resolv.conf
+//! names: any other would learn the names of zones, and a public one may know `global` as a top-level domain.
 
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
-use hickory_proto::rr::{Name as HickoryName, RData, RecordType};
+use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -105,6 +106,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Nobody answered at all.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.failure(), Some(Failure::NoReply | Failure::Unreachable { .. } | Failure::Unasked(_)))
+    }
+
     /// Why it proves nothing; `None` if it does prove the path.
     pub fn failure(&self) -> Option<Failure> {
         match self.outcome {
@@ -122,7 +128,25 @@ pub async fn survey(servers: &[SocketAddr], zones: &[Name], timeout: Duration) -
         let outcome = ask(server, &zone, timeout).await;
         Asked { server, zone, outcome }
     });
+    // Collected, or the compiler cannot tell that the whole is Send.
+    let asks: Vec<_> = asks.collect();
     futures::stream::iter(asks).buffered(IN_FLIGHT).collect().await
+}
+
+/// Which servers answer anything at all. They are asked for `version.bind` of class CH, which no resolver sends on: a
+/// probe would leave the cluster while the zone is not forwarded yet.
+pub async fn present(servers: &[SocketAddr], timeout: Duration) -> BTreeSet<SocketAddr> {
+    let asks: Vec<_> = servers
+        .iter()
+        .copied()
+        .map(|server| async move {
+            let exchange = Exchange::version(server).ok()?;
+            let reply = tokio::time::timeout(timeout, exchange.run(timeout / 2)).await;
+            matches!(reply, Ok(Ok(_))).then_some(server)
+        })
+        .collect();
+    let answers: Vec<_> = futures::stream::iter(asks).buffered(IN_FLIGHT).collect().await;
+    answers.into_iter().flatten().collect()
 }
 
 /// Asks one server for a proof of one zone, with a nonce of its own. Asks a second time after half of `timeout`, and
@@ -179,13 +203,25 @@ struct Exchange {
 
 impl Exchange {
     fn new(server: SocketAddr, name: &Name) -> Result<Exchange, Failure> {
+        Exchange::of(server, name, DNSClass::IN)
+    }
+
+    /// For [`present`].
+    fn version(server: SocketAddr) -> Result<Exchange, Failure> {
+        let name = Name::parse("version.bind").map_err(|_| Failure::Unasked(io::ErrorKind::InvalidInput))?;
+        Exchange::of(server, &name, DNSClass::CH)
+    }
+
+    fn of(server: SocketAddr, name: &Name, class: DNSClass) -> Result<Exchange, Failure> {
         let unaskable = Failure::Unasked(io::ErrorKind::InvalidInput);
         let question_end = HEADER + name.wire().len() + TYPE_AND_CLASS;
         let name = HickoryName::read(&mut BinDecoder::new(name.wire())).map_err(|_| unaskable)?;
         let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
         // Cluster DNS is a resolver, and NodeLocal's cache among others wants to be asked like one.
         message.metadata.recursion_desired = true;
-        message.add_query(Query::query(name.clone(), RecordType::TXT));
+        let mut query = Query::query(name.clone(), RecordType::TXT);
+        query.set_query_class(class);
+        message.add_query(query);
         let mut edns = Edns::new();
         edns.set_max_payload(UDP_PAYLOAD);
         message.set_edns(edns);
@@ -298,24 +334,6 @@ fn broken(transport: Transport, error: &io::Error) -> Failure {
         | NetworkUnreachable | UnexpectedEof) => Failure::Unreachable { transport, error },
         error => Failure::Unasked(error),
     }
-}
-
-/// The name servers of a resolv.conf that are among the addresses of cluster DNS and its node-local caches.
-///
-/// They are what our own pod's look-ups, and so those of its neighbours, really go to: a cache in front of cluster
-/// DNS shows here only.
-pub fn own_resolvers(resolv_conf: &str, cluster: &[IpAddr]) -> Vec<IpAddr> {
-    let mut resolvers = Vec::new();
-    for line in resolv_conf.lines() {
-        let mut words = line.split_whitespace();
-        let (Some("nameserver"), Some(address)) = (words.next(), words.next()) else { continue };
-        let Ok(address) = address.parse::<IpAddr>() else { continue };
-        let address = address.to_canonical();
-        if cluster.iter().any(|known| known.to_canonical() == address) && !resolvers.contains(&address) {
-            resolvers.push(address);
-        }
-    }
-    resolvers
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Access {
     }
 
     /// A client without a clock.
-    pub(in crate::source) fn plain_client(&self) -> Result<Client, AccessError> {
+    pub fn plain_client(&self) -> Result<Client, AccessError> {
         Client::try_from(self.config.clone()).map_err(|e| AccessError::Client(e.to_string()))
     }
 }

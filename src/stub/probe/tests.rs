@@ -335,22 +335,3 @@ fn every_probe_has_another_nonce_and_a_zone_of_any_length_has_room_for_one() {
         assert!(crate::wire::probe::is_probe(relative), "{name}");
     }
 }
-
-#[test]
-fn only_known_resolvers_of_ours_are_asked() {
-    let cluster = ["10.96.0.10", "169.254.20.10", "fd00::a", "::ffff:10.0.0.9"].map(|a| a.parse().expect(a));
-    let cases: [(&str, &[&str]); 7] = [
-        ("", &[]),
-        ("search foo.svc.cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n", &["10.96.0.10"]),
-        ("nameserver 8.8.8.8\nnameserver 169.254.20.10", &["169.254.20.10"]),
-        ("nameserver\tfd00::a \r\nnameserver fd00::a", &["fd00::a"]),
-        ("#nameserver 10.96.0.10\n; nameserver 10.96.0.10\nnameserver\nnameservers 10.96.0.10", &[]),
-        ("nameserver fe80::1%eth0\nnameserver dns.google\nnameserver 10.0.0.9", &["10.0.0.9"]),
-        ("nameserver 169.254.20.10 # node-local\nnameserver 10.96.0.10", &["169.254.20.10", "10.96.0.10"]),
-    ];
-    for (text, expected) in cases {
-        let expected: Vec<IpAddr> = expected.iter().map(|a| a.parse().expect(a)).collect();
-        assert_eq!(own_resolvers(text, &cluster), expected, "{text:?}");
-    }
-    assert_eq!(own_resolvers("nameserver 10.96.0.10", &[]), Vec::<IpAddr>::new());
-}

@@ -1,0 +1,255 @@
+use serde_json::json;
+
+use super::*;
+use crate::stub::fixture::{K3S, KUBEADM, object};
+
+/// NodeLocal's Corefile as the upstream manifest has it, filled in.
+const NODE_LOCAL: &str = "\
+cluster.local:53 {
+    errors
+    cache
+    reload
+    loop
+    bind 169.254.20.10 10.96.0.10
+    forward . __PILLAR__CLUSTER__DNS__ {
+        force_tcp
+    }
+    prometheus :9253
+}
+.:53 {
+    errors
+    cache 30
+    reload
+    loop
+    bind 169.254.20.10 10.96.0.10
+    forward . __PILLAR__UPSTREAM__SERVERS__
+    prometheus :9253
+}
+";
+
+fn only(survey: &Survey) -> Layer {
+    let mut found = layers(survey);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found.remove(0)
+}
+
+/// [T2]
+#[test]
+fn a_plain_coredns_has_its_place_in_the_corefile_its_pods_mount() {
+    let layer = only(&Survey::coredns(KUBEADM));
+    assert_eq!(layer.place.name(), "ConfigMap kube-system/coredns Corefile");
+    assert!(matches!(&layer.place, Place::Corefile { port: 53, .. }));
+    assert_eq!(layer.version, Some(Version(1, 12, 1)));
+    assert_eq!(layer.flavour, Flavour::Coredns);
+    let endpoints: Vec<_> = layer.endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(endpoints, ["10.244.0.2:53", "10.244.0.3:53", "10.96.0.10:53"]);
+    assert_eq!(layer.families, [Family::V4]);
+}
+
+/// [T2] RKE2 and others name it differently: submariner-operator#3005, lighthouse#1602, cilium#40631.
+#[test]
+fn the_name_of_the_config_map_comes_from_the_volume() {
+    let mut survey = Survey::coredns(KUBEADM).having("kube-system", "base", json!({"main.conf": KUBEADM}));
+    survey.pod = Some(object(json!({
+        "containers": [{
+            "name": "dns", "image": "registry.example:5000/mirror/coredns@sha256:0123",
+            "args": ["-conf=/srv/dns/Corefile", "-dns.port=1053"],
+            "volumeMounts": [{"name": "v", "mountPath": "/srv/dns"}, {"name": "other", "mountPath": "/srv"}],
+        }],
+        "volumes": [
+            {"name": "other", "emptyDir": {}},
+            {"name": "v", "projected": {"sources": [{"configMap": {"name": "base",
+                "items": [{"key": "main.conf", "path": "Corefile"}]}}]}},
+        ],
+    })));
+    let layer = only(&survey);
+    assert_eq!(layer.place.name(), "ConfigMap kube-system/base main.conf");
+    assert_eq!(layer.version, None);
+}
+
+/// [T2] k3s, AKS and their family: k3s-io/k3s#462, Azure/AKS#811, submariner-operator#1046.
+#[test]
+fn an_imported_key_of_our_own_comes_before_the_corefile() {
+    let survey = Survey::coredns(K3S).mounting("/etc/coredns/custom", "coredns-custom");
+    let layer = only(&survey);
+    assert_eq!(layer.place.name(), "ConfigMap kube-system/coredns-custom globaldns.server");
+    let Place::DataKey { beside, .. } = &layer.place else { panic!("{:?}", layer.place) };
+    assert_eq!(beside.len(), 1, "the main Corefile");
+    assert!(layer.managed_by.is_empty());
+}
+
+/// [T2] Relative imports count from the Corefile; OKS imports `*.include` first.
+#[test]
+fn imports_are_resolved_from_the_corefile_and_give_the_suffix_of_our_key() {
+    for (import, key) in [
+        ("import custom/*.server", "globaldns.server"),
+        ("import ./custom/*.server", "globaldns.server"),
+        ("import custom/*.include\nimport custom/*.server", "globaldns.include"),
+    ] {
+        let text = format!("{KUBEADM}{import}\n");
+        let survey = Survey::coredns(&text).mounting("/etc/coredns/custom", "coredns-custom");
+        let expected = format!("ConfigMap kube-system/coredns-custom {key}");
+        assert_eq!(only(&survey).place.name(), expected, "{import}");
+    }
+}
+
+/// [T2] A ConfigMap that is called coredns-custom but that nothing imports does nothing: coredns/coredns#3412.
+#[test]
+fn without_the_import_a_config_map_of_that_name_is_no_place() {
+    let survey = Survey::coredns(KUBEADM).mounting("/etc/coredns/custom", "coredns-custom");
+    assert_eq!(only(&survey).place.name(), "ConfigMap kube-system/coredns Corefile");
+    // Nor does the import help where nothing is mounted.
+    let survey = Survey::coredns(&format!("{KUBEADM}import custom/*.server\n"));
+    assert_eq!(only(&survey).place.name(), "ConfigMap kube-system/coredns Corefile");
+}
+
+/// [T2] gardener#6852: the port is that of the root block.
+#[test]
+fn the_port_is_that_of_the_root_block() {
+    let text = K3S.replace(".:53", ".:8053");
+    let survey = Survey::coredns(&text).mounting("/etc/coredns/custom", "coredns-custom");
+    let layer = only(&survey);
+    assert!(matches!(layer.place, Place::DataKey { port: 8053, .. }), "{:?}", layer.place);
+}
+
+/// [T2] submariner-operator PR#4144: Yandex imports one file of the user's.
+#[test]
+fn an_imported_corefile_of_the_users_is_the_place() {
+    let text = format!("import /etc/coredns-user/Corefile\n{KUBEADM}");
+    let survey = Survey::coredns(&text).mounting("/etc/coredns-user", "coredns-user").having(
+        "kube-system",
+        "coredns-user",
+        json!({"Corefile": "corp:53 {\n    forward . 10.0.0.1\n}\n"}),
+    );
+    let layer = only(&survey);
+    assert_eq!(layer.place.name(), "ConfigMap kube-system/coredns-user Corefile");
+}
+
+/// [T2]
+#[test]
+fn kube_dns_is_told_by_stub_domains() {
+    let mut survey = Survey::coredns(KUBEADM);
+    survey.pod = Some(object(json!({"containers": [
+        {"name": "kubedns", "image": "registry.k8s.io/dns/k8s-dns-kube-dns:1.26.4",
+            "args": ["--config-dir=/kube-dns-config"],
+            "volumeMounts": [{"name": "c", "mountPath": "/kube-dns-config"}]},
+        {"name": "dnsmasq", "image": "registry.k8s.io/dns/k8s-dns-dnsmasq-nanny:1.26.4"},
+    ], "volumes": [{"name": "c", "configMap": {"name": "kube-dns", "optional": true}}]})));
+    let layer = only(&survey);
+    assert_eq!(layer.place.name(), "ConfigMap kube-system/kube-dns stubDomains");
+    // NodeLocal in front reads the same key: one place, proved at both.
+    let both = layers(&survey.node_local("node-local-dns", "Corefile", NODE_LOCAL, &["kube-dns"]));
+    assert_eq!(both.len(), 1);
+    assert!(both[0].endpoints.contains(&"169.254.20.10:53".parse().expect("an address")));
+}
+
+/// [T2] NodeLocal goes past CoreDNS: kubernetes/dns#592, submariner#1549.
+#[test]
+fn node_local_is_a_second_layer() {
+    let survey = Survey::coredns(KUBEADM).node_local("node-local-dns", "Corefile", NODE_LOCAL, &["kube-dns"]);
+    let found = layers(&survey);
+    let names: Vec<_> = found.iter().map(|layer| layer.place.name()).collect();
+    assert_eq!(
+        names,
+        ["ConfigMap kube-system/coredns Corefile", "ConfigMap kube-system/kube-dns stubDomains"]
+    );
+    let endpoints: Vec<_> = found[1].endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(endpoints, ["169.254.20.10:53"], "the Service address is cluster DNS's own");
+}
+
+/// [T2]
+#[test]
+fn node_local_without_kube_dns_has_its_place_in_its_own_corefile() {
+    let corefile = NODE_LOCAL.replace("169.254.20.10 10.96.0.10", "169.254.25.10");
+    let survey = Survey::coredns(KUBEADM).node_local("nodelocaldns", "Corefile", &corefile, &[]);
+    let layer = layers(&survey).pop().expect("a layer");
+    let Place::Corefile { bind, port: 53, .. } = &layer.place else { panic!("{:?}", layer.place) };
+    assert_eq!(bind.words(), ["169.254.25.10"]);
+    assert!(layer.managed_by[0].contains("kubespray"), "{:?}", layer.managed_by);
+}
+
+/// [T2]
+#[test]
+fn platforms_with_a_resource_of_their_own_come_first() {
+    let resource = |kind: &str| {
+        Some(object(json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "default"}, "spec": {}})))
+    };
+    let survey = Survey { openshift: resource("DNS"), ..Survey::coredns(KUBEADM) };
+    assert_eq!(only(&survey).place, Place::OpenShift);
+    let survey = Survey { custom_dns: resource("CustomDNSConfig"), ..Survey::coredns(KUBEADM) };
+    assert_eq!(only(&survey).place, Place::CustomDns);
+}
+
+/// [T4] GKE's Cloud DNS, EKS Auto Mode: hashicorp/consul#17977.
+#[test]
+fn where_no_pods_answer_there_is_no_place() {
+    let survey = Survey { nameservers: vec!["169.254.169.254".parse().expect("one")], ..Survey::default() };
+    assert_eq!((only(&survey).place, only(&survey).flavour), (Place::Nowhere, Flavour::GkeCloudDns));
+    let node = object(json!({"metadata": {"labels": {"eks.amazonaws.com/compute-type": "auto"}}}));
+    let survey = Survey { node: Some(node), ..Survey::default() };
+    assert_eq!((only(&survey).place, only(&survey).flavour), (Place::Nowhere, Flavour::EksAuto));
+}
+
+/// [T4] Who reverts: AKS#811, istio#13781, kops#7762, argo-cd#6521, k3s#2214, submariner-operator#3005.
+#[test]
+fn the_marks_of_other_writers_are_found() {
+    let eks = json!({"managedFields": [{"manager": "eks", "operation": "Apply", "apiVersion": "v1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:Corefile": {}}}}]});
+    let cases = [
+        (
+            json!({"labels": {"addonmanager.kubernetes.io/mode": "Reconcile"}}),
+            "the addon manager",
+            Flavour::Coredns,
+        ),
+        (json!({"labels": {"addon.kops.k8s.io/name": "coredns.addons.k8s.io"}}), "kops", Flavour::Kops),
+        (json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}}), "Helm", Flavour::HelmCoredns),
+        (json!({"annotations": {"argocd.argoproj.io/tracking-id": "x"}}), "Argo CD", Flavour::Coredns),
+        (json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "x"}}), "Flux", Flavour::Coredns),
+        (
+            json!({"annotations": {"objectset.rio.cattle.io/owner-gvk": "k3s.cattle.io/v1, Kind=Addon"}}),
+            "k3s",
+            Flavour::K3s,
+        ),
+        (eks, "the EKS add-on", Flavour::EksAddon),
+    ];
+    for (metadata, who, flavour) in cases {
+        let layer = only(&Survey::coredns(KUBEADM).marking("coredns", metadata.clone()));
+        assert!(layer.managed_by.iter().any(|by| by.starts_with(who)), "{metadata}: {:?}", layer.managed_by);
+        assert_eq!(layer.flavour, flavour, "{metadata}");
+    }
+    // EnsureExists only creates what is missing.
+    let ensured = json!({"labels": {"addonmanager.kubernetes.io/mode": "EnsureExists"}});
+    assert!(only(&Survey::coredns(KUBEADM).marking("coredns", ensured)).managed_by.is_empty());
+}
+
+/// [T4]
+#[test]
+fn what_runs_neither_coredns_nor_kube_dns_is_unclear() {
+    let mut survey = Survey::coredns(KUBEADM);
+    survey.pod = Some(object(json!({"containers": [{"name": "x", "image": "example/other:1"}]})));
+    assert!(matches!(only(&survey).place, Place::Unclear(_)));
+    // A Corefile from anywhere but a ConfigMap is none we can edit.
+    let mut survey = Survey::coredns(KUBEADM);
+    survey.pod = Some(object(json!({"containers": [
+        {"name": "coredns", "image": "coredns/coredns:1.11.3", "args": ["-conf", "/etc/coredns/Corefile"]}]})));
+    assert!(matches!(only(&survey).place, Place::Unclear(_)));
+}
+
+#[test]
+fn versions_are_read_from_tags_of_every_form() {
+    let cases = [
+        ("registry.k8s.io/coredns/coredns:v1.12.1", Some(Version(1, 12, 1))),
+        (
+            "602401143452.dkr.ecr.eu-west-1.amazonaws.com/eks/coredns:v1.11.4-eksbuild.2",
+            Some(Version(1, 11, 4)),
+        ),
+        ("localhost:5000/coredns:1.9", Some(Version(1, 9, 0))),
+        ("localhost:5000/coredns", None),
+        ("coredns/coredns:1.6.5@sha256:abcd", Some(Version(1, 6, 5))),
+        ("coredns@sha256:abcd", None),
+        ("rancher/mirrored-coredns-coredns:latest", None),
+    ];
+    for (image, version) in cases {
+        assert_eq!(Version::of_image(image), version, "{image}");
+    }
+}

@@ -1,0 +1,314 @@
+//! What is to be done at a [`Layer`]: nothing, a change, or something that only people can do. Pure: nothing is
+//! written here.
+
+use std::fmt::Write as _;
+
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use super::corefile::{self, Bind, Block, Corefile, Plugin};
+use super::edit::Edit;
+use super::emit;
+use super::layout::{Environment, Family, Layer, Neighbour, Place, Role, STUB_DOMAINS, Version};
+use super::survey::Survey;
+use super::{Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
+
+/// CoreDNS before this release has no `forward` that can be relied on.
+const FORWARD_SINCE: Version = Version(1, 1, 0);
+/// From this release on a change of an imported file is noticed.
+pub const IMPORTS_RELOADED_SINCE: Version = Version(1, 6, 1);
+
+/// A layer, and what is to be done there.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The layer; its place may have been settled differently from what the survey alone says.
+    pub layer: Layer,
+    /// What is wanted there: only servers of the families it can ask. `None`: nothing of ours.
+    pub stub: Option<Stub>,
+    /// What is to be done.
+    pub outcome: Outcome,
+    /// What the reader should know beside.
+    pub notes: Vec<String>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is as it should be.
+    InPlace,
+    /// The field's text has to change.
+    Change(Change),
+    /// Someone else has to change something first.
+    Refused(Refusal),
+    /// Someone else writes the place: this is for them.
+    Emit(String),
+}
+
+/// The text of one field of one object, before and after; `None` where there is no such field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What is there.
+    pub before: Option<String>,
+    /// What is to be there.
+    pub after: Option<String>,
+}
+
+impl Change {
+    /// The reverse.
+    pub fn undone(&self) -> Change {
+        Change { before: self.after.clone(), after: self.before.clone() }
+    }
+
+    /// A unified diff of the field, as `diff -u` writes it.
+    pub fn diff(&self, name: &str) -> String {
+        let line = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (before, after) = (line(&self.before), line(&self.after));
+        let diff = similar::TextDiff::from_lines(before.as_str(), after.as_str());
+        let mut text = String::new();
+        let _ = write!(text, "{}", diff.unified_diff().context_radius(3).header(name, name));
+        text
+    }
+}
+
+/// Plans one layer. `edit_managed`: write also where others are known to write.
+pub fn plan(
+    survey: &Survey,
+    layer: Layer,
+    wanted: Option<&Stub>,
+    ours: &Ours,
+    edit_managed: bool,
+) -> Planned {
+    let mut notes = Vec::new();
+    let place = settle(layer.place, ours, &layer.environment);
+    let layer = Layer { place, ..layer };
+    let stub = match wanted.map(|stub| of_families(stub, &layer.families)).transpose() {
+        Ok(stub) => stub,
+        Err(refusal) => {
+            return Planned { layer, stub: None, outcome: Outcome::Refused(refusal), notes };
+        }
+    };
+    let ours = stub.iter().fold(ours.clone(), Ours::with);
+    let mut outcome = match change(survey, &layer, stub.as_ref(), &ours, &mut notes) {
+        Ok(None) => Outcome::InPlace,
+        Ok(Some(change)) => Outcome::Change(change),
+        Err(refusal) => Outcome::Refused(refusal),
+    };
+    let by_hand = matches!(layer.place, Place::Nowhere) || (!layer.managed_by.is_empty() && !edit_managed);
+    if by_hand && matches!(outcome, Outcome::Change(_)) {
+        outcome = Outcome::Emit(by_hand_text(&layer, stub.as_ref(), &outcome));
+    }
+    Planned { layer, stub, outcome, notes }
+}
+
+/// A block of ours that is already in the main Corefile stays there, also where a better place has come up: the same
+/// zone twice in one process would keep it from starting.
+fn settle(place: Place, ours: &Ours, environment: &Environment) -> Place {
+    let Place::DataKey { config_map, key, port, bind, beside } = place else { return place };
+    let holds_ours = |other: &&Neighbour| {
+        environment
+            .process(|process| corefile::edit(&other.text, None, ours, process))
+            .is_ok_and(|edit| edit.changes())
+    };
+    match beside.iter().find(holds_ours).cloned() {
+        None => Place::DataKey { config_map, key, port, bind, beside },
+        Some(there) => {
+            let beside = beside.into_iter().filter(|other| *other != there).collect();
+            Place::Corefile { config_map: there.config_map, key: there.key, port, bind, beside }
+        }
+    }
+}
+
+fn of_families(stub: &Stub, families: &[Family]) -> Result<Stub, Refusal> {
+    let reachable =
+        stub.servers().iter().filter(|s| families.is_empty() || families.contains(&Family::of(s.ip())));
+    Stub::new(stub.zones().iter().cloned(), reachable.copied()).map_err(|_| {
+        let servers: Vec<_> = stub.servers().iter().map(|s| s.ip().to_string()).collect();
+        Refusal::new(
+            RefusalKind::Unsure,
+            "",
+            format!("cluster DNS has no address of the family of {}", servers.join(", ")),
+            "give the Service of globaldns the same ipFamilies as the Service of cluster DNS",
+        )
+    })
+}
+
+fn change(
+    survey: &Survey,
+    layer: &Layer,
+    stub: Option<&Stub>,
+    ours: &Ours,
+    notes: &mut Vec<String>,
+) -> Result<Option<Change>, Refusal> {
+    if let Some((namespace, name)) = layer.place.config_map()
+        && survey.config_map(namespace, name).is_some_and(|map| map.immutable == Some(true))
+    {
+        return Err(Refusal::new(
+            RefusalKind::Unsure,
+            "immutable",
+            format!("ConfigMap {namespace}/{name} is immutable"),
+            "replace it by one that is not",
+        ));
+    }
+    match &layer.place {
+        Place::DataKey { config_map, key, port, bind, beside } => {
+            no_conflict(beside, stub, *port, &layer.environment)?;
+            if layer.version.is_some_and(|version| version < IMPORTS_RELOADED_SINCE) {
+                notes.push(format!(
+                    "CoreDNS before {IMPORTS_RELOADED_SINCE} does not notice changes of imported files: restart its pods"
+                ));
+            }
+            let live = live(survey, config_map, key);
+            let block = stub.map(|stub| block(stub, *port, bind, layer.version));
+            let change = edit_text(live, block.as_ref(), ours, layer, notes)?;
+            let alone = match live {
+                None => true,
+                Some(text) => edit_text(Some(text), None, ours, layer, &mut Vec::new())?
+                    .is_some_and(|without| without.after.is_none()),
+            };
+            // In a key of our own nobody else needs to see where our part begins and ends.
+            Ok(change.map(|change| match (&block, alone) {
+                (Some(block), true) => Change { after: Some(block.bare()), ..change },
+                _ => change,
+            }))
+        }
+        Place::Corefile { config_map, key, port, bind, beside } => {
+            no_conflict(beside, stub, *port, &layer.environment)?;
+            let live = live(survey, config_map, key);
+            let block = stub.map(|stub| block(stub, *port, bind, layer.version));
+            edit_text(live, block.as_ref(), ours, layer, notes)
+        }
+        Place::StubDomains { config_map, beside } => {
+            no_conflict(beside, stub, super::DNS_PORT, &layer.environment)?;
+            let live = live(survey, config_map, STUB_DOMAINS);
+            let edit = kube_dns::edit(live, stub, ours)?;
+            if let (Edit::Set(text), Role::NodeLocal) = (&edit, layer.role) {
+                kube_dns::check_for_node_local(text)?;
+            }
+            Ok(changed(live.map(str::to_owned), edit))
+        }
+        Place::OpenShift => {
+            let servers = field(survey.openshift.as_ref(), "servers");
+            let edit = openshift::edit(servers, stub, ours)?;
+            Ok(changed_json(servers, edit))
+        }
+        Place::CustomDns => {
+            let zones = field(survey.custom_dns.as_ref(), "zones");
+            let edit = custom_dns::edit(zones, stub, ours)?;
+            Ok(changed_json(zones, edit))
+        }
+        Place::Nowhere => Ok(stub.map(|_| Change { before: None, after: None })),
+        Place::Unclear(refusal) => match stub {
+            Some(_) => Err(refusal.clone()),
+            None => Ok(None),
+        },
+    }
+}
+
+fn block(stub: &Stub, port: u16, bind: &Bind, version: Option<Version>) -> Block {
+    let is_old = version.is_some_and(|version| version < FORWARD_SINCE);
+    let plugin = if is_old { Plugin::Proxy } else { Plugin::Forward };
+    Block { bind: bind.clone(), plugin, ..Block::new(stub.clone(), port) }
+}
+
+fn edit_text(
+    live: Option<&str>,
+    block: Option<&Block>,
+    ours: &Ours,
+    layer: &Layer,
+    notes: &mut Vec<String>,
+) -> Result<Option<Change>, Refusal> {
+    let text = live.unwrap_or_default();
+    let edit = layer.environment.process(|process| corefile::edit(text, block, ours, process))?;
+    notes.extend(edit.warnings);
+    if edit.steps.is_empty() {
+        return Ok(None);
+    }
+    let after = (!edit.text.trim().is_empty()).then_some(edit.text);
+    Ok(Some(Change { before: live.map(str::to_owned), after }))
+}
+
+/// No other text of the same process may serve one of the zones on the same port: that process would not start again.
+fn no_conflict(
+    beside: &[Neighbour],
+    stub: Option<&Stub>,
+    port: u16,
+    environment: &Environment,
+) -> Result<(), Refusal> {
+    let Some(stub) = stub else { return Ok(()) };
+    for other in beside {
+        environment.process(|process| {
+            let at = |refusal: Refusal| Refusal {
+                place: format!("{} {}", other.name(), refusal.place),
+                ..refusal
+            };
+            let file = Corefile::parse(&other.text, process).map_err(at)?;
+            let served = file.claims().find_map(|claim| {
+                let zone = stub.zones().iter().find(|zone| claim.serves(zone, port))?;
+                Some((claim.line, zone))
+            });
+            let Some((line, zone)) = served else { return Ok(()) };
+            Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("{} line {line}", other.name()),
+                format!(
+                    "{zone} is served there already, and a zone served twice keeps CoreDNS from starting"
+                ),
+                format!("remove that block, or take {zone} from --zone"),
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+fn live<'s>(survey: &'s Survey, (namespace, name): &(String, String), key: &str) -> Option<&'s str> {
+    survey.config_map(namespace, name)?.data.as_ref()?.get(key).map(String::as_str)
+}
+
+fn field<'o>(object: Option<&'o DynamicObject>, name: &str) -> Option<&'o Value> {
+    object?.data.get("spec")?.get(name)
+}
+
+fn changed(before: Option<String>, edit: Edit<String>) -> Option<Change> {
+    match edit {
+        Edit::Unchanged => None,
+        Edit::Set(after) => Some(Change { before, after: Some(after) }),
+        Edit::Remove => Some(Change { before, after: None }),
+    }
+}
+
+fn changed_json(before: Option<&Value>, edit: Edit<Value>) -> Option<Change> {
+    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    let before = before.map(pretty);
+    changed(
+        before,
+        match edit {
+            Edit::Unchanged => Edit::Unchanged,
+            Edit::Set(value) => Edit::Set(pretty(&value)),
+            Edit::Remove => Edit::Remove,
+        },
+    )
+}
+
+/// What the owner of the place is told: the distribution's own way, or else the change itself.
+fn by_hand_text(layer: &Layer, stub: Option<&Stub>, outcome: &Outcome) -> String {
+    let (Some(stub), Outcome::Change(change)) = (stub, outcome) else {
+        return match outcome {
+            Outcome::Change(change) => change.diff(&layer.place.name()),
+            _ => String::new(),
+        };
+    };
+    let live = match &layer.place {
+        Place::Corefile { .. } | Place::StubDomains { .. } => change.before.as_deref(),
+        _ => None,
+    };
+    match emit::emit(layer.flavour, stub, live.filter(|_| layer.flavour.live().is_some())) {
+        Ok(emitted) => {
+            let (text, beside) = emitted.file();
+            beside.into_iter().map(|line| format!("# {line}\n")).chain([text]).collect()
+        }
+        Err(refusal) => format!("# {refusal}\n{}", change.diff(&layer.place.name())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

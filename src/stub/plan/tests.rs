@@ -1,0 +1,200 @@
+use serde_json::json;
+
+use super::*;
+use crate::stub::fixture::{K3S, KUBEADM, nothing_recorded, object, stub, stub_to};
+use crate::stub::layout::layers;
+
+fn plan_of(survey: &Survey, wanted: Option<&Stub>) -> Planned {
+    plan(survey, layers(survey).remove(0), wanted, &nothing_recorded(), false)
+}
+
+fn change_of(survey: &Survey, wanted: Option<&Stub>) -> Change {
+    match plan_of(survey, wanted).outcome {
+        Outcome::Change(change) => change,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refusal_of(survey: &Survey) -> Refusal {
+    match plan_of(survey, Some(&stub())).outcome {
+        Outcome::Refused(refusal) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// [T3]
+#[test]
+fn a_corefile_gets_our_block_once_and_loses_it_again() {
+    let change = change_of(&Survey::coredns(KUBEADM), Some(&stub()));
+    let after = change.after.clone().expect("a text");
+    assert!(after.starts_with(KUBEADM));
+    assert!(
+        after.contains("global:53 cluster2:53 {\n    errors\n    cache 30\n    forward . 10.96.0.53\n}\n")
+    );
+    let done = Survey::coredns(&after);
+    assert_eq!(plan_of(&done, Some(&stub())).outcome, Outcome::InPlace);
+    let ours = nothing_recorded().with(&stub());
+    let removed = plan(&done, layers(&done).remove(0), None, &ours, false);
+    assert_eq!(removed.outcome, Outcome::Change(change.undone()));
+    assert!(change.diff("x").contains("+global:53 cluster2:53 {"));
+}
+
+/// [T3] [T5]
+#[test]
+fn a_key_of_our_own_holds_the_bare_block_and_goes_as_a_whole() {
+    let survey = Survey::coredns(K3S).mounting("/etc/coredns/custom", "coredns-custom");
+    let change = change_of(&survey, Some(&stub()));
+    assert_eq!(change.before, None);
+    let text = "global:53 cluster2:53 {\n    errors\n    cache 30\n    forward . 10.96.0.53\n}\n";
+    assert_eq!(change.after.as_deref(), Some(text));
+    let done = survey.having("kube-system", "coredns-custom", json!({"globaldns.server": text}));
+    assert_eq!(plan_of(&done, Some(&stub())).outcome, Outcome::InPlace);
+    let ours = nothing_recorded().with(&stub());
+    let moved = plan(&done, layers(&done).remove(0), Some(&stub_to(&["10.96.0.99:53"])), &ours, false);
+    let after = text.replace("10.96.0.53", "10.96.0.99");
+    assert_eq!(moved.outcome, Outcome::Change(Change { after: Some(after), ..change.undone() }));
+    let removed = plan(&done, layers(&done).remove(0), None, &ours, false);
+    assert_eq!(removed.outcome, Outcome::Change(change.undone()));
+}
+
+/// [T4] The same zone in any file of the process keeps it from starting.
+#[test]
+fn a_zone_served_in_another_file_of_the_process_is_a_conflict() {
+    let custom = |key: &str, text: &str| {
+        Survey::coredns(K3S).mounting("/etc/coredns/custom", "coredns-custom").having(
+            "kube-system",
+            "coredns-custom",
+            json!({key: text}),
+        )
+    };
+    let foreign = "corp:53 {\n    forward . 10.0.0.1\n}\nGLOBAL.:53 {\n    forward . 10.0.0.1\n}\n";
+    let refusal = refusal_of(&custom("corp.server", foreign));
+    assert_eq!(refusal.kind, RefusalKind::Conflict);
+    assert_eq!(refusal.place, "ConfigMap kube-system/coredns-custom key corp.server line 4");
+    // A key that nothing imports, and another port, are no conflict.
+    for (key, text) in [("corp.txt", foreign.to_owned()), ("corp.server", foreign.replace(":53", ":54"))] {
+        assert!(matches!(plan_of(&custom(key, &text), Some(&stub())).outcome, Outcome::Change(_)), "{key}");
+    }
+    // A broken neighbour would take ours down with it.
+    assert_ne!(refusal_of(&custom("corp.server", "corp:53 {\n")).kind, RefusalKind::Conflict);
+}
+
+/// [T4]
+#[test]
+fn a_foreign_block_in_the_corefile_itself_is_a_conflict_with_its_line() {
+    let refusal =
+        refusal_of(&Survey::coredns(&format!("global:53 {{\n    forward . 10.9.9.9\n}}\n{KUBEADM}")));
+    assert_eq!((refusal.kind, &*refusal.place), (RefusalKind::Conflict, "line 1"));
+}
+
+/// [T3] Where a better place has come up, the block stays where it is: twice is once too often.
+#[test]
+fn a_block_of_ours_in_the_main_corefile_stays_there() {
+    let block = "global:53 cluster2:53 {\n    errors\n    cache 30\n    forward . 10.96.0.53\n}\n";
+    let survey = Survey::coredns(&format!("{K3S}{block}")).mounting("/etc/coredns/custom", "coredns-custom");
+    let ours = nothing_recorded().with(&stub());
+    let planned = plan(&survey, layers(&survey).remove(0), Some(&stub()), &ours, false);
+    assert_eq!(planned.layer.place.name(), "ConfigMap kube-system/coredns Corefile");
+    assert_eq!(planned.outcome, Outcome::InPlace);
+}
+
+/// [T4]
+#[test]
+fn what_others_manage_is_only_printed_unless_told_otherwise() {
+    let survey = Survey::coredns(KUBEADM)
+        .marking("coredns", json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}}));
+    assert!(
+        matches!(plan_of(&survey, Some(&stub())).outcome, Outcome::Emit(text) if text.contains("10.96.0.53"))
+    );
+    let planned = plan(&survey, layers(&survey).remove(0), Some(&stub()), &nothing_recorded(), true);
+    assert!(matches!(planned.outcome, Outcome::Change(_)));
+    // Once its owner has put it there, it is as good as ours.
+    let text = change_of(&Survey::coredns(KUBEADM), Some(&stub())).after.expect("a text");
+    let done = Survey::coredns(&text)
+        .marking("coredns", json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}}));
+    assert_eq!(plan_of(&done, Some(&stub())).outcome, Outcome::InPlace);
+}
+
+/// [T4]
+#[test]
+fn an_immutable_config_map_is_refused() {
+    let mut survey = Survey::coredns(KUBEADM);
+    for map in survey.config_maps.values_mut().flatten() {
+        map.immutable = Some(true);
+    }
+    assert_eq!(refusal_of(&survey).place, "immutable");
+}
+
+/// [T3] Only the families that cluster DNS has: an address it cannot reach costs a timeout on every other miss.
+#[test]
+fn servers_of_other_families_are_left_out() {
+    let both = stub_to(&["10.96.0.53:53", "[fd00::35]:53"]);
+    let text = change_of(&Survey::coredns(KUBEADM), Some(&both)).after.expect("a text");
+    assert!(text.contains("forward . 10.96.0.53\n"), "{text}");
+    let mut survey = Survey::coredns(KUBEADM);
+    let spec = survey.service.as_mut().and_then(|service| service.spec.as_mut()).expect("a spec");
+    spec.ip_families = Some(vec!["IPv4".to_owned(), "IPv6".to_owned()]);
+    let text = change_of(&survey, Some(&both)).after.expect("a text");
+    assert!(text.contains("forward . 10.96.0.53 fd00::35\n"), "{text}");
+    let six = stub_to(&["[fd00::35]:53"]);
+    let outcome = plan_of(&Survey::coredns(KUBEADM), Some(&six)).outcome;
+    assert!(matches!(outcome, Outcome::Refused(refusal) if refusal.remedy.contains("ipFamilies")));
+}
+
+/// [T3] banzaicloud/istio-operator#391, istio/istio.io#4715: the directive follows the image of cluster DNS.
+#[test]
+fn only_a_coredns_before_1_1_gets_proxy() {
+    for (image, directive) in [
+        ("coredns/coredns:1.0.6", "proxy . 10.96.0.53"),
+        ("coredns/coredns:1.1.3", "forward . 10.96.0.53"),
+        ("coredns/coredns:1.6.5", "forward . 10.96.0.53"),
+        ("coredns@sha256:abcd", "forward . 10.96.0.53"),
+    ] {
+        let mut survey = Survey::coredns(KUBEADM);
+        survey.pod.as_mut().expect("a pod").containers[0].image = Some(image.to_owned());
+        let text = change_of(&survey, Some(&stub())).after.expect("a text");
+        assert!(text.contains(directive), "{image}: {text}");
+    }
+}
+
+/// [T12] coredns/coredns#2633
+#[test]
+fn before_1_6_1_an_imported_key_needs_a_restart_and_the_plan_says_so() {
+    for (image, says) in [("coredns/coredns:1.6.0", true), ("coredns/coredns:1.6.1", false)] {
+        let mut survey = Survey::coredns(K3S).mounting("/etc/coredns/custom", "coredns-custom");
+        survey.pod.as_mut().expect("a pod").containers[0].image = Some(image.to_owned());
+        let notes = plan_of(&survey, Some(&stub())).notes;
+        assert_eq!(notes.iter().any(|note| note.contains("restart its pods")), says, "{image}: {notes:?}");
+    }
+}
+
+/// [T4] kubernetes/dns: the same zone in NodeLocal's own Corefile and in stubDomains crashes it on every node.
+#[test]
+fn a_zone_in_node_locals_corefile_is_a_conflict_for_stub_domains() {
+    let corefile = "global:53 {\n    forward . 10.0.0.1\n}\n.:53 {\n    forward . 10.0.0.2\n}\n";
+    let survey = Survey::coredns(KUBEADM).node_local("node-local-dns", "Corefile", corefile, &["kube-dns"]);
+    let layer = layers(&survey).remove(1);
+    let planned = plan(&survey, layer, Some(&stub()), &nothing_recorded(), false);
+    assert!(matches!(planned.outcome, Outcome::Refused(Refusal { kind: RefusalKind::Conflict, .. })));
+}
+
+/// [T5]
+#[test]
+fn stub_domains_and_resources_are_planned_as_texts_of_one_field() {
+    let survey = Survey::coredns(KUBEADM).node_local("n", "Corefile", KUBEADM, &["kube-dns"]);
+    let planned = plan(&survey, layers(&survey).remove(1), Some(&stub()), &nothing_recorded(), false);
+    let Outcome::Change(change) = planned.outcome else { panic!("{:?}", planned.outcome) };
+    assert_eq!(change.before, None);
+    assert_eq!(
+        change.after.as_deref().map(str::trim),
+        Some(r#"{"cluster2":["10.96.0.53"],"global":["10.96.0.53"]}"#)
+    );
+    let survey = Survey {
+        openshift: Some(object(json!({"apiVersion": "operator.openshift.io/v1", "kind": "DNS",
+            "metadata": {"name": "default"}, "spec": {}}))),
+        ..Survey::coredns(KUBEADM)
+    };
+    let change = change_of(&survey, Some(&stub()));
+    let servers: Value = serde_json::from_str(&change.after.expect("a text")).expect("JSON");
+    assert_eq!(servers[0]["zones"], json!(["global", "cluster2"]));
+}
