@@ -59,6 +59,9 @@ pub(crate) enum Flavour {
     /// As kubeadm does, with the cache on every node, which takes stub domains from the ConfigMap `kube-dns`;
     /// that is optional and not there.
     NodeLocal,
+    /// As kubeadm does, but only the objects: nothing runs, and the node itself has the ClusterIP. For what
+    /// concerns writers alone.
+    Objects,
 }
 
 /// A running cluster DNS. Dropping it ends its processes and deletes its objects.
@@ -122,6 +125,10 @@ impl ClusterDns {
             node.pod.add_address(address);
         }
         let mut servers = Vec::new();
+        if flavour == Flavour::Objects {
+            node.pod.add_address(KUBE_DNS);
+            return Self { flavour, cluster, program, api_port, servers, kubelet, secrets, node };
+        }
         for (number, (address, service)) in PODS.into_iter().zip([KUBE_DNS, KUBE_DNS_UPSTREAM]).enumerate() {
             let name = format!("coredns-{number}");
             let home = Node::start(&name, &mounts("coredns"), api_port);
@@ -153,6 +160,11 @@ impl ClusterDns {
     /// Service, and the API server; and [`OUR_SERVICE`] is an address of it.
     pub(crate) fn inside<T>(&self, inside: impl FnOnce() -> T) -> T {
         self.node.pod.inside(inside)
+    }
+
+    /// Makes one more address the node's, as a further Service of ours would be.
+    pub(crate) fn add_address(&self, address: Ipv4Addr) {
+        self.node.pod.add_address(address);
     }
 
     /// The present Corefile.
@@ -317,7 +329,7 @@ fn volumes(flavour: Flavour, directory: &Path) -> Vec<Volume> {
     };
     let mut volumes = vec![volume("coredns", "coredns", &[("Corefile", "Corefile")], DIRECTORY)];
     match flavour {
-        Flavour::Kubeadm => {}
+        Flavour::Kubeadm | Flavour::Objects => {}
         Flavour::Custom => {
             // A mount point inside another mount has to be there before.
             std::fs::create_dir_all(volumes[0].mount.source.join("custom")).expect("create a directory");

@@ -25,4 +25,6 @@ mod forwarding;
 mod load;
 mod outages;
 mod rights;
+mod stub_domains;
+mod stub_race;
 mod versions;

@@ -82,6 +82,11 @@ impl Program {
         program
     }
 
+    /// Ends it at once, as the kernel does when memory is short.
+    pub(crate) fn kill(mut self) {
+        self.process.stop();
+    }
+
     /// A DNS client of this program.
     pub(crate) fn resolver(&self) -> Resolver {
         Resolver::new(self.dns_addr)
@@ -151,7 +156,7 @@ pub(crate) fn run(subcommand: &str, arguments: &[&str], kubeconfig: &Path) -> Ou
 
 fn command(kubeconfig: &Path, subcommand: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_globaldns"));
-    command.arg(subcommand).arg("--kubeconfig").arg(kubeconfig);
+    command.args(subcommand.split(' ')).arg("--kubeconfig").arg(kubeconfig);
     // The caller's own configuration is none of the tests' business.
     for (name, _) in std::env::vars_os() {
         if name == "KUBECONFIG" || name.to_string_lossy().starts_with("GLOBALDNS_") {

@@ -1,6 +1,6 @@
 //! Who may read ServiceEntries.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Cluster, GROUP};
 use crate::credentials::User;
@@ -26,6 +26,35 @@ impl Cluster {
             }),
         );
         self.bind(User::Globaldns, None);
+    }
+
+    /// The rights docs/stub-domains.md asks for, octet for octet.
+    pub(crate) fn grant_stub_domain_rights(&self, user: User) {
+        let page = include_str!("../../../docs/stub-domains.md");
+        let yaml = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let roles: Vec<Value> =
+            serde_saphyr::from_multiple(yaml.expect("the page has the rights")).expect("they are YAML");
+        assert_eq!(roles.len(), 3, "two Roles and a ClusterRole");
+        let group = "rbac.authorization.k8s.io";
+        for role in roles {
+            let namespace = role["metadata"]["namespace"].as_str();
+            let scope = match namespace {
+                None => RBAC.to_owned(),
+                Some(namespace) => {
+                    self.create_namespace(namespace);
+                    format!("{RBAC}/namespaces/{namespace}")
+                }
+            };
+            let kind = role["kind"].as_str().expect("a kind");
+            self.create_unless_present(&format!("{scope}/{}s", kind.to_lowercase()), &role);
+            let binding = json!({
+                "apiVersion": format!("{group}/v1"), "kind": format!("{kind}Binding"),
+                "metadata": { "name": "globaldns-stub-domains" },
+                "roleRef": { "apiGroup": group, "kind": kind, "name": role["metadata"]["name"] },
+                "subjects": [{ "apiGroup": group, "kind": "User", "name": user.name() }],
+            });
+            self.create_unless_present(&format!("{scope}/{}bindings", kind.to_lowercase()), &binding);
+        }
     }
 
     /// Gives `user` the documented rights in all namespaces, until [`revoke`](Self::revoke) or

@@ -46,7 +46,9 @@ pub(super) fn create(cluster: &Cluster, flavour: Flavour) {
             })
         })
         .collect();
-    cluster.post(SLICES, &endpoint_slice("kube-dns", &endpoints));
+    if flavour != Flavour::Objects {
+        cluster.post(SLICES, &endpoint_slice("kube-dns", &endpoints));
+    }
     let replicas = json!({ "replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "updatedReplicas": 2,
                            "observedGeneration": 1 });
     set_status(cluster, &format!("{}/coredns", apps("deployments")), &replicas);
