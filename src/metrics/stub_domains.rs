@@ -6,12 +6,15 @@ use super::family::FamilyBuilder;
 use crate::stub::record::State;
 use crate::stub::tally::{Numbers, ROLES, Tally};
 
+/// One number of a role.
+type Count = fn(&Numbers) -> u64;
+
 pub(super) fn families(tally: &Tally) -> Vec<MetricFamily> {
     let mut state = FamilyBuilder::gauge(
         "globaldns_stub_domains_state",
         "1 for the state each layer of cluster DNS is in, 0 for the others.",
     );
-    let mut counters: Vec<(FamilyBuilder, fn(&Numbers) -> u64)> = vec![
+    let mut counters: Vec<(FamilyBuilder, Count)> = vec![
         (
             FamilyBuilder::counter(
                 "globaldns_stub_domains_writes_total",
