@@ -11,6 +11,7 @@ use super::edit::Edit;
 use super::emit;
 use super::layout::{Environment, Family, Layer, Neighbour, Place, Role, STUB_DOMAINS, Version};
 use super::survey::Survey;
+use super::write::MANAGER;
 use super::{Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
 
 /// CoreDNS before this release has no `forward` that can be relied on.
@@ -218,6 +219,12 @@ fn edit_text(
     notes: &mut Vec<String>,
 ) -> Result<Option<Change>, Refusal> {
     let text = live.unwrap_or_default();
+    let names_ours =
+        text.contains(MANAGER) || ours.servers.iter().any(|server| text.contains(&server.ip().to_string()));
+    if block.is_none() && !names_ours {
+        // A removal must not fail because of a text that cannot be read, and that nothing of ours can be in.
+        return Ok(None);
+    }
     let edit = layer.environment.process(|process| corefile::edit(text, block, ours, process))?;
     notes.extend(edit.warnings);
     if edit.steps.is_empty() {

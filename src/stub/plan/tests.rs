@@ -115,6 +115,19 @@ fn what_others_manage_is_only_printed_unless_told_otherwise() {
     assert_eq!(plan_of(&done, Some(&stub())).outcome, Outcome::InPlace);
 }
 
+/// [T11]
+#[test]
+fn a_text_that_nothing_of_ours_can_be_in_does_not_hinder_a_removal() {
+    let ours = nothing_recorded().with(&stub());
+    for (text, expected) in [(".:53 {\n", true), (".:53 {\n    forward . 10.96.0.53\n", false)] {
+        let mut survey = Survey::coredns(KUBEADM);
+        let layer = layers(&survey).remove(0);
+        survey = survey.having("kube-system", "coredns", json!({"Corefile": text}));
+        let planned = plan(&survey, layer, None, &ours, false);
+        assert_eq!(planned.outcome == Outcome::InPlace, expected, "{text}: {:?}", planned.outcome);
+    }
+}
+
 /// [T4]
 #[test]
 fn an_immutable_config_map_is_refused() {
