@@ -3,7 +3,6 @@
 //! Where cluster DNS is somebody else's (a cloud's API, a Helm release, a cluster specification), writing to the
 //! cluster would be undone; there the exact text is all we can give.
 
-mod block;
 mod guide;
 mod manifests;
 mod resolvers;
@@ -12,9 +11,12 @@ mod values;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use self::block::Block;
 use self::guide::Guide;
-use super::{Refusal, RefusalKind, Stub};
+use super::corefile::{self, Bind, Block, Corefile, Edit, Plugin, Process, Zone};
+use super::{DNS_PORT, Ours, Refusal, RefusalKind, Stub};
+
+/// node-cache puts its own addresses here.
+const OWN_ADDRESSES: &str = "__PILLAR__LOCAL__DNS__";
 
 /// What a text is for. The names are those of `--for`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -203,8 +205,8 @@ impl Emitted {
 ///
 /// # Errors
 ///
-/// `Invalid`: the flavour cannot express a zone or server, or takes no live text. `Conflict`, `Unsure`: the live text
-/// cannot be extended.
+/// `Invalid`: the flavour cannot express a zone or server, or takes no live text, or the live text is broken.
+/// `Conflict`, `Unsure`: it cannot be extended.
 pub fn emit(flavour: Flavour, stub: &Stub, live: Option<&str>) -> Result<Emitted, Refusal> {
     use Flavour::*;
     if live.is_some() && flavour.live().is_none() {
@@ -215,23 +217,29 @@ pub fn emit(flavour: Flavour, stub: &Stub, live: Option<&str>) -> Result<Emitted
             "leave the live text out",
         ));
     }
+    let mut block = block_for(flavour, stub);
+    let mut warnings = Vec::new();
+    let mut whole = None;
+    if let Some(live) = live.filter(|_| flavour.live() == Some("the Corefile")) {
+        let edit = extend(live, &mut block)?;
+        warnings = edit.warnings;
+        whole = Some(edit.text);
+    }
     let text = match flavour {
-        Kubeadm | Kind | Coredns | Minikube | MicroK8s | ClusterApi | Eks | Yandex | K0s | Talos => {
-            corefile(Block::new(stub), live)?
+        Kubeadm | Kind | Coredns | Coredns10 | Minikube | MicroK8s | ClusterApi | Eks | Yandex | K0s
+        | Talos | Microshift => whole.unwrap_or_else(|| block.to_string()),
+        NodelocalCorefile => whole.unwrap_or_else(|| block.bare()),
+        Aks | K3s | Vcluster | Doks | Lke | Ovh | Oke | Oks | Cloudfleet | Gardener => {
+            manifests::custom(&block)
         }
-        Coredns10 => corefile(Block::new(stub).proxy(), live)?,
-        Microshift => corefile(Block::new(stub).port(5353), live)?,
-        NodelocalCorefile => manifests::node_local(stub, live)?,
-        Aks | K3s | Vcluster | Doks | Lke | Ovh | Oke | Oks | Cloudfleet => manifests::custom(stub, 53),
-        Gardener => manifests::custom(stub, 8053),
-        EksAddon => manifests::eks_addon(stub, live)?,
+        EksAddon => manifests::eks_addon(&block, whole),
         EksAuto => String::new(),
-        Rke2 => values::rke2(stub, live)?,
-        HelmCoredns => values::chart(stub, live)?,
-        K0sConfig => manifests::k0s(stub, live)?,
-        Kops => manifests::kops(stub, live)?,
+        Rke2 => values::rke2(&block, live)?,
+        HelmCoredns => values::chart(&block, live)?,
+        K0sConfig => manifests::k0s(&block, whole),
+        Kops => manifests::kops(&block, whole),
         KopsKubedns => manifests::kops_kube_dns(stub)?,
-        KopsNodelocal => manifests::kops_node_local(stub),
+        KopsNodelocal => manifests::kops_node_local(&block),
         Kubespray => manifests::kubespray(stub),
         KubeDns | Gke | Nodelocal | Rke2Nodelocal => manifests::stub_domains(stub, live)?,
         Openshift => manifests::openshift(stub)?,
@@ -248,7 +256,8 @@ pub fn emit(flavour: Flavour, stub: &Stub, live: Option<&str>) -> Result<Emitted
         Windows => resolvers::windows(stub)?,
         Macos => resolvers::macos(stub)?,
     };
-    let Guide { into, apply, remove, takes, notes } = guide::guide(flavour, stub, live.is_some());
+    let Guide { into, apply, remove, takes, mut notes } = guide::guide(flavour, stub, live.is_some());
+    notes.extend(warnings);
     let comment = match flavour {
         // A Corefile is printed as it is to be stored, and JSON has no comments.
         flavour if live.is_some() && flavour.live() == Some("the Corefile") && !is_yaml(flavour) => None,
@@ -259,11 +268,30 @@ pub fn emit(flavour: Flavour, stub: &Stub, live: Option<&str>) -> Result<Emitted
     Ok(Emitted { flavour: flavour.name(), into, apply, remove, takes, notes, text, comment })
 }
 
-fn corefile(block: Block, live: Option<&str>) -> Result<String, Refusal> {
-    match live {
-        None => Ok(block.marked()),
-        Some(live) => block.appended_to(live, true),
+/// Our block as the flavour's own Corefile needs it.
+fn block_for(flavour: Flavour, stub: &Stub) -> Block {
+    let port = match flavour {
+        Flavour::Microshift => 5353,
+        Flavour::Gardener => 8053,
+        _ => DNS_PORT,
+    };
+    let bind = match flavour {
+        Flavour::NodelocalCorefile | Flavour::KopsNodelocal => Bind::new([OWN_ADDRESSES]).unwrap_or_default(),
+        _ => Bind::default(),
+    };
+    let plugin = if flavour == Flavour::Coredns10 { Plugin::Proxy } else { Plugin::Forward };
+    Block { bind, plugin, ..Block::new(stub.clone(), port) }
+}
+
+/// A live Corefile with our block, which is made to listen where the block for `.` does: there pods ask.
+fn extend(live: &str, block: &mut Block) -> Result<Edit, Refusal> {
+    let process = Process::default();
+    let file = Corefile::parse(live, &process)?;
+    if file.claims().any(|claim| claim.zone == Zone::Root) {
+        block.port = file.root_port().unwrap_or(block.port);
+        block.bind = file.root_bind()?;
     }
+    corefile::edit(live, Some(block), &Ours::default(), &process)
 }
 
 fn is_yaml(flavour: Flavour) -> bool {

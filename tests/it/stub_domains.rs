@@ -175,26 +175,63 @@ fn a_live_corefile_is_repeated_to_the_octet() {
     assert_eq!(patch["type"], "MergePatch");
     assert_eq!(yaml(patch["content"].as_str().expect("a text"))["data"]["Corefile"], json!(whole));
     let addon: Value = serde_json::from_str(&text("eks-addon", &more)).expect("JSON");
-    assert_eq!(addon, json!({"corefile": format!("{live}{BLOCK}")}));
+    assert_eq!(addon, json!({ "corefile": whole }));
 
-    // Extending it again changes nothing.
+    // Extending it again changes nothing, wherever our block is and whoever dropped the comments.
     let again = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(again.path(), &whole).expect("written");
     let path = again.path().to_str().expect("UTF-8");
-    assert_eq!(text("kubeadm", &[&PLAIN[..], &["--corefile", path]].concat()), whole);
+    for there in [whole.clone(), format!("{live}{BLOCK}"), format!("{MARKED}{live}")] {
+        fs::write(again.path(), &there).expect("written");
+        let more = [&PLAIN[..], &["--corefile", path]].concat();
+        assert_eq!(text("kubeadm", &more), there);
+        let addon: Value = serde_json::from_str(&text("eks-addon", &more)).expect("JSON");
+        assert_eq!(addon, json!({ "corefile": there }));
+    }
+
+    // With the comments our block is known after its address has changed, and renewed.
+    fs::write(again.path(), &whole).expect("written");
+    let addon = text("eks-addon", &["--dns-ip", "10.96.0.99", "--live", path]);
+    let addon: Value = serde_json::from_str(&addon).expect("JSON");
+    assert_eq!(addon, json!({"corefile": whole.replace("10.96.0.53", "10.96.0.99")}));
 }
 
 #[test]
-fn our_block_listens_on_the_port_of_the_live_one_for_everything() {
+fn our_block_listens_where_the_live_one_for_everything_does() {
     let live = tempfile::NamedTempFile::new().expect("a file");
     let corefile = "corp:53 {\n    errors\n}\ndns://.:1053 {\n    errors\n    forward . /etc/resolv.conf\n}";
     fs::write(live.path(), corefile).expect("written");
     let more = [&PLAIN[..], &["--live", live.path().to_str().expect("UTF-8")]].concat();
-    assert_eq!(text("coredns", &more), format!("{corefile}\n{}", MARKED.replace(":53", ":1053")));
+    // It has no newline at its end; so what is added has none, and can be taken out to the octet.
+    let ours = MARKED.replace(":53", ":1053");
+    assert_eq!(text("coredns", &more), format!("{corefile}\n{}", ours.trim_end()));
     fs::write(live.path(), corefile.replace("dns://", "")).expect("written");
     let values = yaml(&text("helm-coredns", &more));
     let ports: Vec<_> = values["servers"].as_array().expect("a list").iter().map(|s| &s["port"]).collect();
     assert_eq!(ports, [53, 1053, 1053, 1053]);
+
+    fs::write(live.path(), ".:53 {\n    bind 10.0.0.2 lo\n    forward . /etc/resolv.conf\n}\n")
+        .expect("written");
+    assert!(
+        text("coredns", &more).contains("    cache 30\n    bind 10.0.0.2 lo\n    forward . 10.96.0.53\n")
+    );
+    let values = yaml(&text("helm-coredns", &more));
+    assert_eq!(values["servers"][2]["plugins"][2], json!({"name": "bind", "parameters": "10.0.0.2 lo"}));
+    // A block that binds where the others do not would take their queries and know no other name.
+    fs::write(live.path(), ".:53 {\n    forward . /etc/resolv.conf\n}\n").expect("written");
+    assert!(!text("nodelocal-corefile", &more).contains("bind"));
+}
+
+/// What is not in our way, but may keep a zone from us, is said beside.
+#[test]
+fn a_name_below_a_zone_that_goes_elsewhere_is_a_note() {
+    let live = tempfile::NamedTempFile::new().expect("a file");
+    let corefile = ".:53 {\n    errors\n}\neu.global:53 {\n    forward . 10.0.0.9\n}\n";
+    fs::write(live.path(), corefile).expect("written");
+    let more = [&PLAIN[..], &["--live", live.path().to_str().expect("UTF-8")]].concat();
+    let ended = end(&emit("coredns", &more));
+    assert_eq!(ended.stdout, format!("{corefile}{MARKED}"));
+    let note = "Note: line 4: eu.global:53 does not come to us, though it is below a zone that does\n";
+    assert!(ended.stderr.ends_with(note), "{}", ended.stderr);
 }
 
 /// The chart writes `KEY:PORT { NAME PARAMETERS { BLOCK } … }` of each server.
@@ -309,22 +346,24 @@ fn a_live_text_that_cannot_be_extended_is_a_failure_and_prints_nothing() {
         (
             "kubeadm",
             foreign,
-            "--for kubeadm: line 4: the zone global is served there, and CoreDNS does not load",
+            1,
+            "--for kubeadm: line 4: global is served on port 53 by a block that is not ours: it asks 10.0.0.9;",
         ),
-        ("rke2", foreign, "--for rke2: line 4: the zone global is served there"),
-        ("kubeadm", ".:53\nerrors\n", "--for kubeadm: the Corefile: it has no server block in braces"),
-        ("rke2", "(snip) {\n}\n", "--for rke2: line 1: a quote, a snippet or an import cannot be said"),
-        ("rke2", ".:53 {\n", "--for rke2: line 1: a Corefile without balanced braces cannot be said"),
+        ("rke2", foreign, 1, "--for rke2: line 4: global is served on port 53 by a block that is not ours"),
+        ("kubeadm", ".:53\nerrors\n", 1, "--for kubeadm: line 1: this server has no braces"),
+        ("rke2", "(snip) {\n}\n", 1, "--for rke2: line 1: a quote, a snippet or an import cannot be said"),
+        ("rke2", ".:53 {\n", 2, "--for rke2: line 1: the brace of this server is not closed; correct"),
         (
             "kube-dns",
             "{\"global\":[\"10.0.0.9\"]}",
+            1,
             "--for kube-dns: stubDomains[\"global\"]: someone else sends",
         ),
     ];
-    for (flavour, live, message) in cases {
+    for (flavour, live, code, message) in cases {
         fs::write(file.path(), live).expect("written");
         let ended = end(&emit(flavour, &[&PLAIN[..], &["--live", path]].concat()));
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{}", ended.stderr);
         assert!(ended.stderr.starts_with(&format!("globaldns: {message}")), "{}", ended.stderr);
     }
 }

@@ -2,68 +2,50 @@
 
 use serde_json::{Value, json};
 
-use super::block::{Block, bind_of};
+use crate::stub::corefile::Block;
 use crate::stub::edit::{Edit, zones_are_subdomains};
 use crate::stub::{Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift, server_text};
 use crate::wire::name::Name;
 
-/// node-cache puts its own addresses here.
-const OWN_ADDRESSES: &str = "__PILLAR__LOCAL__DNS__";
-
 /// The ConfigMap whose `*.server` keys the Corefile imports, with our key alone: applied by the server, it leaves
 /// the keys of others.
-pub(super) fn custom(stub: &Stub, port: u16) -> String {
+pub(super) fn custom(block: &Block) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: coredns-custom, namespace: \
          kube-system}}\ndata:\n  \
          globaldns.server: |\n{}",
-        indented(&Block::new(stub).port(port).text(), 4)
+        indented(&block.bare(), 4)
     )
 }
 
-pub(super) fn node_local(stub: &Stub, live: Option<&str>) -> Result<String, Refusal> {
-    let addresses = live.and_then(bind_of).unwrap_or_else(|| OWN_ADDRESSES.to_owned());
-    let block = Block::new(stub).bind(addresses);
-    match live {
-        None => Ok(block.text()),
-        Some(live) => block.appended_to(live, false),
-    }
-}
-
-pub(super) fn eks_addon(stub: &Stub, live: Option<&str>) -> Result<String, Refusal> {
-    let corefile = match live {
-        None => format!("<live>{}", Block::new(stub).text()),
-        Some(live) => Block::new(stub).appended_to(live, false)?,
-    };
-    Ok(format!("{}\n", json!({ "corefile": corefile })))
+pub(super) fn eks_addon(block: &Block, whole: Option<String>) -> String {
+    let corefile = whole.unwrap_or_else(|| format!("<live>{}", block.bare()));
+    format!("{}\n", json!({ "corefile": corefile }))
 }
 
 /// The whole Corefile, or what stands for it and our block.
-fn whole(stub: &Stub, live: Option<&str>) -> Result<String, Refusal> {
-    match live {
-        None => Ok(format!("# live Corefile here, followed by\n{}", Block::new(stub).marked())),
-        // A block scalar's first line says how far in all others are.
-        Some(live) => Block::new(stub).appended_to(live.trim_start(), true),
-    }
+fn whole_or_place(block: &Block, whole: Option<String>, by: usize) -> String {
+    let whole = whole.unwrap_or_else(|| format!("# live Corefile here, followed by\n{block}"));
+    // A block scalar's first line says how far in all others are.
+    indented(whole.trim_start(), by)
 }
 
-pub(super) fn k0s(stub: &Stub, live: Option<&str>) -> Result<String, Refusal> {
-    let text = indented(&whole(stub, live)?, 16);
-    Ok(format!(
+pub(super) fn k0s(block: &Block, whole: Option<String>) -> String {
+    let text = whole_or_place(block, whole, 16);
+    format!(
         "spec:\n  network:\n    coreDNS:\n      patches:\n      - target: {{kind: ConfigMap, name: \
          coredns, namespace: \
          kube-system}}\n        patch:\n          type: MergePatch\n          content: |\n            data:\n              \
          Corefile: |\n{text}"
-    ))
+    )
 }
 
-pub(super) fn kops(stub: &Stub, live: Option<&str>) -> Result<String, Refusal> {
-    let text = indented(&whole(stub, live)?, 6);
-    Ok(format!("spec:\n  kubeDNS:\n    externalCoreFile: |\n{text}"))
+pub(super) fn kops(block: &Block, whole: Option<String>) -> String {
+    format!("spec:\n  kubeDNS:\n    externalCoreFile: |\n{}", whole_or_place(block, whole, 6))
 }
 
-pub(super) fn kops_node_local(stub: &Stub) -> String {
-    let text = indented(&Block::new(stub).bind(OWN_ADDRESSES.to_owned()).text(), 8);
+pub(super) fn kops_node_local(block: &Block) -> String {
+    let text = indented(&block.bare(), 8);
     format!("spec:\n  kubeDNS:\n    nodeLocalDNS:\n      additionalConfig: |\n{text}")
 }
 

@@ -5,9 +5,8 @@
 //! server only.
 
 use super::manifests::yaml;
-use crate::stub::edit::all_ours;
-use crate::stub::{Ours, Refusal, RefusalKind, Stub, server_text};
-use crate::wire::name::Name;
+use crate::stub::corefile::{self, Block, Process};
+use crate::stub::{Ours, Refusal, RefusalKind, server_text};
 
 /// The charts' own server, that of RKE2 without the cluster domain.
 const DEFAULT: &str = "\
@@ -31,9 +30,9 @@ const DEFAULT: &str = "\
 }
 ";
 
-pub(super) fn rke2(stub: &Stub, live: Option<&str>) -> Result<String, Refusal> {
+pub(super) fn rke2(block: &Block, live: Option<&str>) -> Result<String, Refusal> {
     let mut values = String::new();
-    for line in servers(stub, live, true)?.lines() {
+    for line in servers(block, live, true)?.lines() {
         values.push_str(&format!("    {line}\n"));
     }
     Ok(format!(
@@ -42,21 +41,19 @@ pub(super) fn rke2(stub: &Stub, live: Option<&str>) -> Result<String, Refusal> {
     ))
 }
 
-pub(super) fn chart(stub: &Stub, live: Option<&str>) -> Result<String, Refusal> {
-    servers(stub, live, false)
+pub(super) fn chart(block: &Block, live: Option<&str>) -> Result<String, Refusal> {
+    servers(block, live, false)
 }
 
 /// RKE2's chart puts the cluster domain before the parameters of `kubernetes`, so it must not stand there.
-fn servers(stub: &Stub, live: Option<&str>, domain_is_added: bool) -> Result<String, Refusal> {
-    let mut port = "53".to_owned();
+fn servers(block: &Block, live: Option<&str>, domain_is_added: bool) -> Result<String, Refusal> {
+    let Block { stub, port, bind, .. } = block;
+    let without_ours = match live {
+        Some(live) => corefile::edit(live, None, &Ours::default().with(stub), &Process::default())?.text,
+        None => DEFAULT.to_owned(),
+    };
     let mut text = "servers:\n".to_owned();
-    for mut server in read(live.unwrap_or(DEFAULT))? {
-        if server.is_ours(stub)? {
-            continue;
-        }
-        if let Some(root) = server.keys.iter().find_map(|key| key.strip_prefix(".:")) {
-            root.clone_into(&mut port);
-        }
+    for mut server in read(&without_ours)? {
         for plugin in server.plugins.iter_mut().filter(|p| domain_is_added && p.name == "kubernetes") {
             let domain = plugin.parameters.first().filter(|p| !p.ends_with(".arpa")).cloned();
             plugin.parameters.retain(|parameter| Some(parameter) != domain.as_ref());
@@ -64,11 +61,15 @@ fn servers(stub: &Stub, live: Option<&str>, domain_is_added: bool) -> Result<Str
         text.push_str(&server.yaml()?);
     }
     let upstreams: Vec<_> = stub.servers().iter().map(server_text).collect();
+    let bind = match bind.words() {
+        [] => String::new(),
+        words => format!("{{name: bind, parameters: {:?}}}, ", words.join(" ")),
+    };
     for zone in stub.zones() {
         text.push_str(&format!(
             "- zones: [{{zone: {}}}]\n  port: {port}\n  plugins: [{{name: errors}}, {{name: cache, \
              parameters: 30}}, \
-             {{name: forward, parameters: \". {}\"}}]\n",
+             {bind}{{name: forward, parameters: \". {}\"}}]\n",
             yaml(zone),
             upstreams.join(" ")
         ));
@@ -91,29 +92,6 @@ struct Plugin {
 }
 
 impl Server {
-    /// True for a block that the new text replaces.
-    fn is_ours(&self, stub: &Stub) -> Result<bool, Refusal> {
-        let zone =
-            |key: &String| Name::parse(key.rsplit_once(':').map_or(key.as_str(), |(zone, _)| zone)).ok();
-        let zones: Vec<_> = self.keys.iter().map(zone).collect();
-        let is_our = |zone: &&Option<Name>| zone.as_ref().is_some_and(|zone| stub.zones().contains(zone));
-        let Some(Some(first)) = zones.iter().find(is_our) else { return Ok(false) };
-        let ours = Ours::default().with(stub);
-        let sends_to_us = self.plugins.iter().all(|plugin| {
-            let targets = plugin.parameters.iter().skip(1).map(String::as_str);
-            plugin.name != "forward" || all_ours(targets, &ours.servers)
-        });
-        if sends_to_us && zones.iter().all(|zone| is_our(&zone)) {
-            return Ok(true);
-        }
-        Err(Refusal::new(
-            RefusalKind::Conflict,
-            format!("line {}", self.line),
-            format!("the zone {first} is served there, and CoreDNS does not load one that comes twice"),
-            "take that block out first, or choose another zone",
-        ))
-    }
-
     fn yaml(&self) -> Result<String, Refusal> {
         let mut zones = Vec::new();
         let mut port = None;
