@@ -374,7 +374,7 @@ fn print_plan(seen: &Seen) {
         Outcome::Change(change) => print!("{}", change.diff(&layer.place.name())),
         Outcome::Emit(text) => {
             println!("# nothing is written here; what to tell its owner:");
-            print!("{text}");
+            println!("{}", text.trim_end());
         }
     }
 }
@@ -384,7 +384,7 @@ fn print_state(seen: &Seen) {
     let layer = &seen.planned.layer;
     println!("{}: {}: {}: {}", layer.role.as_str(), layer.place.name(), entry.state.as_str(), entry.message);
     if let Outcome::Emit(text) = &seen.planned.outcome {
-        print!("{text}");
+        println!("{}", text.trim_end());
     }
 }
 
