@@ -76,7 +76,8 @@ impl Pod {
 
     /// Makes the pod the node of others: what [`join`](Self::join)s it can reach it, and one another.
     pub(crate) fn become_node(&self, address: Ipv4Addr) {
-        self.ip(&["link", "add", "cni0", "type", "bridge"]);
+        // Its own address: else it has the lowest of its ports', and changes it when a pod comes or goes.
+        self.ip(&["link", "add", "cni0", "address", "0a:58:0a:f4:00:01", "type", "bridge"]);
         self.ip(&["address", "add", &format!("{address}/24"), "dev", "cni0"]);
         self.ip(&["link", "set", "cni0", "up"]);
         // Which network this file is about depends on who writes.
@@ -84,20 +85,20 @@ impl Pod {
         forward.expect("let the node forward");
     }
 
-    /// Links the pod to `node` with an address of the node's network, and routes everything else there.
-    pub(crate) fn join(&self, node: &Self, node_address: Ipv4Addr, address: Ipv4Addr) {
+    /// Links the pod to `node` and its other pods, with an address of the node's network. Everything else
+    /// stays unreachable, and says so at once.
+    pub(crate) fn join(&self, node: &Self, address: Ipv4Addr) {
         let link = format!("veth{}", self.holder.id());
         let pid = self.holder.id().to_string();
         node.ip(&["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid]);
         node.ip(&["link", "set", &link, "master", "cni0", "up"]);
         self.ip(&["address", "add", &format!("{address}/24"), "dev", "eth0"]);
         self.ip(&["link", "set", "eth0", "up"]);
-        self.ip(&["route", "add", "default", "via", &node_address.to_string()]);
     }
 
-    /// Sends what the pod has for `to` by way of `via`, a neighbour.
-    pub(crate) fn route(&self, to: Ipv4Addr, via: Ipv4Addr) {
-        self.ip(&["route", "replace", &format!("{to}/32"), "via", &via.to_string()]);
+    /// Sends what the pod has for the network `to` by way of `via`, a neighbour.
+    pub(crate) fn route(&self, to: &str, via: Ipv4Addr) {
+        self.ip(&["route", "replace", to, "via", &via.to_string()]);
     }
 
     /// A command that runs in the pod.

@@ -37,6 +37,8 @@ use kubelet::{Kubelet, Volume};
 
 /// The ClusterIP of the Service in front of globaldns: an address of the node.
 pub(crate) const OUR_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 53);
+/// All ClusterIPs.
+const SERVICES: &str = "10.0.0.0/16";
 /// The ClusterIP of cluster DNS.
 pub(crate) const KUBE_DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 /// The ClusterIP that a node's cache asks.
@@ -132,9 +134,10 @@ impl ClusterDns {
         for (number, (address, service)) in PODS.into_iter().zip([KUBE_DNS, KUBE_DNS_UPSTREAM]).enumerate() {
             let name = format!("coredns-{number}");
             let home = Node::start(&name, &mounts("coredns"), api_port);
-            home.pod.join(&node.pod, NODE, address);
+            home.pod.join(&node.pod, address);
+            home.pod.route(SERVICES, NODE);
             home.pod.add_address(service);
-            node.pod.route(service, address);
+            node.pod.route(&format!("{service}/32"), address);
             let corefile = format!("{DIRECTORY}/Corefile");
             let log = directory.join(format!("{name}.log"));
             let process = start(&home.pod, &program, &corefile, api_port, &log);
