@@ -13,6 +13,9 @@ use crate::wait::{DEADLINE, poll};
 /// Where a pod sees its Corefile and what lies beside it.
 pub(crate) const DIRECTORY: &str = "/etc/coredns";
 
+/// What `{$…}` of a Corefile may ask for.
+pub(crate) const VARIABLES: [(&str, &str); 2] = [("DNS_PORT", "53"), ("MESH_ZONE", "global")];
+
 /// A running CoreDNS. Dropping it kills it.
 pub(crate) struct CoreDns {
     process: Process,
@@ -35,13 +38,10 @@ impl CoreDns {
     pub(crate) fn start(pod: &Pod, how: &Start<'_>) -> Self {
         let mut command = pod.command(how.program);
         command
-            .current_dir("/")
             .args(["-conf", how.corefile])
             .env("KUBERNETES_SERVICE_HOST", how.api_server.ip().to_string())
             .env("KUBERNETES_SERVICE_PORT", how.api_server.port().to_string())
-            // What `{$…}` of a Corefile may ask for.
-            .env("DNS_PORT", "53")
-            .env("POD_IP", "127.0.0.1");
+            .envs(VARIABLES);
         Self { process: Process::start_with_log("CoreDNS", command, how.log), log: how.log.to_owned() }
     }
 

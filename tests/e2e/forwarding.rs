@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use globaldns::stub::corefile::{Block, Process, edit};
+use globaldns::stub::{Ours, Stub};
+use globaldns::wire::name::Name;
 use hickory_proto::op::ResponseCode;
 
 use crate::cluster_dns::{ClusterDns, Flavour, KUBE_DNS, OUR_SERVICE};
@@ -10,11 +13,19 @@ use crate::credentials::User;
 use crate::dns::Answer;
 use crate::entries::spec;
 use crate::program::Program;
+use crate::wait::{DEADLINE, poll};
 
 const HOST: &str = "echo.default.global";
 
-fn block() -> String {
-    format!("global:53 cluster2:53 {{\n    errors\n    cache 30\n    forward . {OUR_SERVICE}\n}}\n")
+fn block() -> Block {
+    let zones = ["global", "cluster2"].map(|zone| Name::parse(zone).expect("a zone"));
+    Block::new(Stub::new(zones, [(OUR_SERVICE, 53).into()]).expect("a stub domain"), 53)
+}
+
+/// The Corefile with our block.
+fn edited(text: &str) -> String {
+    let edited = edit(text, Some(&block()), &Ours::default(), &Process::default());
+    edited.expect("a Corefile that can be edited").text
 }
 
 /// The program as the Service in front of it shows it, with one host.
@@ -44,7 +55,7 @@ fn kubeadm_cluster_dns_forwards_our_zone_after_an_edit_and_after_restarts() {
 
         let before = dns.corefile();
         dns.set_kubelet_sync_delay(Duration::from_millis(500));
-        dns.edit(|text| format!("{text}{}", block()));
+        dns.edit(edited);
         dns.wait_for(HOST, &Answer::of(&["240.20.0.1"]));
         dns.wait_for("missing.global", &Answer::nxdomain());
         assert!(is_ours(dns.dig_service(HOST).as_ref()), "{KUBE_DNS}");
@@ -76,7 +87,7 @@ fn a_key_of_coredns_custom_is_imported_by_pods_that_started_without_it() {
     with_shared(|plane| {
         let dns = ClusterDns::start(plane, Flavour::Custom);
         let _program = serve(plane, &dns);
-        dns.set_value("coredns-custom", "globaldns.server", &block());
+        dns.set_value("coredns-custom", "globaldns.server", &block().bare());
         dns.wait_for(HOST, &Answer::of(&["240.20.0.1"]));
         dns.restarts_cleanly().expect("a pod that starts now works");
     });
@@ -88,9 +99,8 @@ fn a_cache_on_the_node_takes_our_zone_from_kube_dns_and_not_from_coredns() {
     with_shared(|plane| {
         let dns = ClusterDns::start(plane, Flavour::NodeLocal);
         let _program = serve(plane, &dns);
-        dns.edit(|text| format!("{text}{}", block()));
-        let seen =
-            crate::wait::poll(crate::wait::DEADLINE, || is_ours(dns.dig(HOST)[0].as_ref()).then_some(()));
+        dns.edit(edited);
+        let seen = poll(DEADLINE, || is_ours(dns.dig(HOST)[0].as_ref()).then_some(()));
         assert!(seen.is_some(), "{}", dns.logs());
         let answers = dns.dig(HOST);
         assert!(!is_ours(answers[2].as_ref()), "the cache asks the node's resolver: {answers:?}");
