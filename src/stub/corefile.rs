@@ -1,6 +1,6 @@
 //! The Corefile: what the configuration of CoreDNS serves, and our block in it.
 //!
-//! [`Corefile::parse`] reads a text as CoreDNS does, with the place of everything in it; [`edit`] writes, renews or
+//! [`Corefile::parse`] reads a text as CoreDNS does, with the place of everything in it; [`edit()`] writes, renews or
 //! removes our server block and leaves every other octet alone.
 //!
 //! What a Corefile imports from other files is not seen here. CoreDNS refuses a zone that two files of one process

@@ -3,7 +3,7 @@
 //! A setting that was written is no proof: cluster DNS reads it late, or finds it wrong and says so nowhere. The
 //! answer to a probe is one, because nobody else can give it and its nonce has never been in a cache.
 //!
-//! [`survey`] asks, [`verdict`] judges. Ask only servers that are known to be cluster DNS, never whatever a resolv.conf
+//! [`survey`] asks, [`verdict()`] judges. Ask only servers that are known to be cluster DNS, never whatever a resolv.conf
 //! names: any other would learn the names of zones, and a public one may know `global` as a top-level domain.
 
 mod verdict;

@@ -423,7 +423,10 @@ fn every_flag_of_serve_has_its_variable_and_its_chapter() {
         .filter(|line| !line.starts_with(' '))
         .filter_map(|line| line.strip_suffix(':'))
         .collect();
-    assert_eq!(chapters, ["Options", "Zones", "Sources", "Addresses", "Hosts", "Owners", "Answers", "Life", "Stub domains"]);
+    assert_eq!(
+        chapters,
+        ["Options", "Zones", "Sources", "Addresses", "Hosts", "Owners", "Answers", "Life", "Stub domains"]
+    );
 }
 
 /// [X0]
