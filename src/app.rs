@@ -42,6 +42,8 @@ const FINDINGS_LOGGED: usize = 50;
 const DESCRIPTORS_BESIDE: u64 = 64;
 /// Threads that answer TCP: there for the few replies that UDP cannot hold.
 const TCP_THREADS: usize = 2;
+/// The longest wait for a Lease to be released.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 /// The longest wait for TCP replies in flight after the lameduck time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -175,7 +177,7 @@ pub struct Running {
     udp: Option<udp::Workers>,
     data: Option<tokio::runtime::Runtime>,
     stop_stub_domains: CancellationToken,
-    stub_domains: Option<tokio::task::JoinHandle<()>>,
+    stub_domains: Option<std::thread::JoinHandle<()>>,
 }
 
 /// Starts everything. Sockets come first: from then on every query gets a reply.
@@ -337,20 +339,23 @@ async fn start_sources(
     Ok(addresses)
 }
 
-/// Looks after cluster DNS's stub domains; they follow the addresses we are reached at.
+/// Looks after cluster DNS's stub domains; they follow the addresses we are reached at. On a thread of its own: reading
+/// what a cluster is made of takes longer than a change of the name table may (L7).
 async fn start_stub_domains(
     config: &Config,
     settings: &StubDomains,
     mut reached_at: watch::Receiver<Vec<IpAddr>>,
     metrics: &Metrics,
     stop: &CancellationToken,
-) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let Some(source) = &config.table.sources.cluster else {
         anyhow::bail!("stub domains need a cluster");
     };
     let access = Access::find(source.kubeconfig.clone(), source.context.clone()).await?;
     let service = config.table.advertise_service.clone().unwrap_or_else(ServiceName::usual);
-    let identity = format!("{}-{}", String::from_utf8_lossy(&host_name(200)), std::process::id());
+    // Pods may share a host name, and every one of them is process 1.
+    let random: u32 = rand::random();
+    let identity = format!("{}-{random:08x}", String::from_utf8_lossy(&host_name(200)));
     let options = controller::Options {
         mode: settings.mode,
         namespace: service.namespace,
@@ -365,15 +370,24 @@ async fn start_stub_domains(
         lease: lease::DURATION,
     };
     let tally = metrics.stub_domains();
-    let controller = Controller::new(access.plain_client()?, options, tally);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime of the stub domains")?;
+    // A client belongs to the runtime it is built in.
+    let client = {
+        let _inside = runtime.enter();
+        access.plain_client()?
+    };
+    let controller = Controller::new(client, options, tally);
     let zones = config.table.zones.clone();
     let stub = move |addresses: &[IpAddr]| {
         let servers = addresses.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT));
-        Stub::new(zones.clone(), servers).inspect_err(|error| tracing::info!("stub domains: {error}")).ok()
+        Stub::new(zones.clone(), servers).inspect_err(|error| tracing::warn!("stub domains: {error}")).ok()
     };
     let (wanted, wants) = watch::channel(None);
     let stop = stop.clone();
-    Ok(tokio::spawn(async move {
+    let all = async move {
         let follow = async {
             loop {
                 let now = reached_at.borrow_and_update().clone();
@@ -389,7 +403,11 @@ async fn start_stub_domains(
             () = controller.run(wants, stop) => {}
             () = follow => {}
         }
-    }))
+    };
+    std::thread::Builder::new()
+        .name("stub-domains".to_owned())
+        .spawn(move || runtime.block_on(all))
+        .context("starting the thread of the stub domains")
 }
 
 impl Running {
@@ -405,8 +423,9 @@ impl Running {
         self.stop_stub_domains.cancel();
         tokio::time::sleep(lameduck).await;
         if let Some(stub_domains) = self.stub_domains.take() {
-            // Its lease is released by now, or the API server is away.
-            stub_domains.abort();
+            // Others may write at once if it can release its Lease, and in a while if the API server is away.
+            let ended = tokio::task::spawn_blocking(|| stub_domains.join());
+            let _ = tokio::time::timeout(RELEASE_LIMIT, ended).await;
         }
         self.drain.cancel();
         if tokio::time::timeout(DRAIN_LIMIT, self.tcp.drained()).await.is_err() {

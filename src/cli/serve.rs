@@ -133,6 +133,12 @@ impl Serve {
             StubDomainsMode::Plan => Some(Mode::Plan),
             StubDomainsMode::Manage => Some(Mode::Manage),
         };
+        if self.stub_domains_timeout < Duration::from_secs(1) {
+            return Err(ConfigError(
+                "--stub-domains-timeout must be at least 1s; cluster DNS takes up to two minutes to read an edit"
+                    .to_owned(),
+            ));
+        }
         if stub_domains.is_some() {
             if table.sources.cluster.is_none() {
                 return Err(ConfigError(

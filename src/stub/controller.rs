@@ -17,9 +17,9 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Stub;
-use super::engine::{Engine, Reach, Seen, Settings};
+use super::engine::{Engine, Right, Seen, Settings};
 use super::layout::{Place, Role};
-use super::lease::Leadership;
+use super::lease::{self, Leadership};
 use super::record::State;
 use super::survey::Key;
 use super::tally::Tally;
@@ -31,8 +31,10 @@ const RESYNC: Duration = Duration::from_secs(30);
 const UNDER_WAY: Duration = Duration::from_secs(5);
 /// After a failed look.
 const RETRY: Duration = Duration::from_secs(5);
-/// After somebody else wrote in between.
+/// After somebody else wrote in between; twice as long each time, up to [`RETRY`].
 const AGAIN: Duration = Duration::from_millis(50);
+/// Longest wait for an Event to be taken.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How far the controller goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +63,14 @@ pub struct Options {
 pub struct Controller {
     options: Options,
     engine: Engine,
-    leadership: Leadership,
     tally: Tally,
     recorder: Recorder,
     watches: Watches,
     /// What was last said about each place.
     said: HashMap<String, (State, String)>,
     trouble: Option<String>,
+    /// Looks in a row that somebody else's write made useless.
+    stale: u32,
 }
 
 impl Controller {
@@ -76,20 +79,25 @@ impl Controller {
         let writer = Writer::new(client.clone(), &options.namespace, false);
         let reporter =
             Reporter { controller: MANAGER.to_owned(), instance: Some(options.settings.identity.clone()) };
-        Controller {
-            engine: Engine::new(client.clone(), writer, options.settings.clone(), tally.clone()),
-            leadership: Leadership::new(
+        let right = match options.mode {
+            Mode::Plan => Right::Never,
+            Mode::Manage => Right::Lease(Box::new(Leadership::new(
                 client.clone(),
                 &options.namespace,
                 options.settings.identity.clone(),
                 options.lease,
-            ),
+            ))),
+        };
+        let settings = options.settings.clone();
+        Controller {
+            engine: Engine::new(client.clone(), writer, settings, right, tally.clone()),
             recorder: Recorder::new(client.clone(), reporter),
             watches: Watches::new(client),
             options,
             tally,
             said: HashMap::new(),
             trouble: None,
+            stale: 0,
         }
     }
 
@@ -99,12 +107,11 @@ impl Controller {
         let mut led = false;
         loop {
             let now = wanted.borrow_and_update().clone();
-            let reach = self.reach().await;
-            let leads = matches!(reach, Reach::Write { .. });
+            let leads = self.leads().await;
             if Instant::now() >= next || leads != led {
                 let pause = tokio::select! {
                     () = stop.cancelled() => break,
-                    pause = self.look(now.as_ref(), reach) => pause,
+                    pause = self.look(now.as_ref(), leads) => pause,
                 };
                 next = Instant::now() + pause;
                 led = leads;
@@ -123,56 +130,60 @@ impl Controller {
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
-        self.leadership.release().await;
+        self.engine.release().await;
     }
 
     /// One look; how long to wait for the next.
-    async fn look(&mut self, wanted: Option<&Stub>, reach: Reach) -> Duration {
-        self.tally.set_leads(matches!(reach, Reach::Write { .. }));
-        match self.engine.step(wanted, reach).await {
+    async fn look(&mut self, wanted: Option<&Stub>, leads: bool) -> Duration {
+        match self.engine.step(wanted).await {
             Ok(seen) => {
                 self.trouble = None;
-                self.told(&seen, reach).await;
+                self.stale = 0;
+                self.told(&seen, leads).await;
                 let busy = seen.iter().any(|layer| !layer.entry.state.is_final());
                 if busy { UNDER_WAY } else { RESYNC }
             }
             Err(error) if error.downcast_ref::<WriteError>().is_some_and(is_stale) => {
                 tracing::debug!("{error}; looking again");
-                AGAIN
+                self.stale += 1;
+                AGAIN.saturating_mul(1 << (self.stale - 1).min(7)).min(RETRY)
             }
             Err(error) => {
-                let what = format!("{error:#}");
-                if self.trouble.as_ref() != Some(&what) {
-                    tracing::warn!("stub domains: {what}; retrying");
-                    self.trouble = Some(what);
-                }
+                self.complain(&format!("{error:#}"));
                 RETRY
             }
         }
     }
 
-    async fn reach(&mut self) -> Reach {
-        if self.options.mode == Mode::Plan {
-            return Reach::Look;
-        }
-        match self.leadership.hold().await {
-            Ok(Some(until)) => Reach::Write { until },
-            Ok(None) => Reach::Look,
+    /// Whether we are the one that writes.
+    async fn leads(&mut self) -> bool {
+        let leads = match self.engine.may_write().await {
+            Ok(leads) => leads,
             Err(error) => {
-                tracing::debug!("the lease: {error}");
-                Reach::Look
+                self.complain(&format!("the Lease {}/{}: {error}", self.options.namespace, lease::NAME));
+                false
             }
+        };
+        self.tally.set_leads(leads);
+        leads
+    }
+
+    /// Once per trouble.
+    fn complain(&mut self, what: &str) {
+        if self.trouble.as_deref() != Some(what) {
+            tracing::warn!("stub domains: {what}; retrying");
+            self.trouble = Some(what.to_owned());
         }
     }
 
     /// Metrics, log and Events of what has changed.
-    async fn told(&mut self, seen: &[Seen], reach: Reach) {
+    async fn told(&mut self, seen: &[Seen], leads: bool) {
         let states: Vec<(Role, State)> =
             seen.iter().map(|layer| (layer.planned.layer.role, layer.entry.state)).collect();
         self.tally.set_states(&states);
         self.watches.follow(seen);
         for layer in seen {
-            let place = layer.planned.layer.place.name();
+            let place = layer.planned.layer.name();
             let now = (layer.entry.state, layer.entry.message.clone());
             let before = self.said.insert(place.clone(), now.clone());
             let (state, message) = now;
@@ -188,7 +199,7 @@ impl Controller {
             } else {
                 tracing::warn!(%place, role, state = state.as_str(), "stub domains: {message}");
             }
-            if matches!(reach, Reach::Write { .. }) && state.is_final() {
+            if leads && state.is_final() {
                 self.publish(&place, state, &message).await;
             }
         }
@@ -210,8 +221,10 @@ impl Controller {
             action: "StubDomains".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &about).await {
-            tracing::debug!("an Event was not taken: {error}");
+        match tokio::time::timeout(EVENT_TIMEOUT, self.recorder.publish(&event, &about)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!("an Event was not taken: {error}"),
+            Err(_) => tracing::debug!("an Event was not taken in time"),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::plan::{Change, Outcome, Planned};
-use super::record::{Entry, State};
+use super::record::{Entry, State, fingerprint};
 use super::{Refusal, RefusalKind};
 
 /// So many reverts within [`REVERT_WINDOW`] and we stop: two tools that undo each other for ever have hurt others
@@ -31,12 +31,12 @@ pub enum Action {
 pub fn decide(entry: &mut Entry, planned: &Planned, last_writer: Option<&str>, now: Timestamp) -> Action {
     match (&planned.outcome, &planned.stub) {
         (Outcome::InPlace, Some(stub)) => {
-            if entry.state == State::Verified && entry.wants(stub) {
+            if matches!(entry.state, State::Verified | State::Unproved | State::Propagating)
+                && entry.wants(stub)
+            {
                 return Action::Prove;
             }
-            if !entry.wants(stub) {
-                entry.want(stub);
-            }
+            entry.want(stub);
             entry.enter(State::Propagating, "it is in place; cluster DNS may not have read it yet", now);
             Action::Prove
         }
@@ -46,7 +46,7 @@ pub fn decide(entry: &mut Entry, planned: &Planned, last_writer: Option<&str>, n
         }
         (Outcome::Change(change), Some(stub)) => {
             let wants = entry.wants(stub);
-            let was_there = matches!(entry.state, State::Propagating | State::Verified);
+            let was_there = matches!(entry.state, State::Propagating | State::Verified | State::Unproved);
             if wants && was_there {
                 note_revert(entry, now);
                 if entry.reverts.len() >= REVERTS {
@@ -61,7 +61,7 @@ pub fn decide(entry: &mut Entry, planned: &Planned, last_writer: Option<&str>, n
                 return Action::Nothing;
             }
             // A text that others have changed since is another one, and worth another try.
-            if wants && entry.state == State::RolledBack && change.before == entry.before {
+            if wants && entry.state == State::RolledBack && is_as_left(entry, change) {
                 return Action::Nothing;
             }
             entry.enter(State::Planned, "an edit is due", now);
@@ -81,6 +81,11 @@ pub fn decide(entry: &mut Entry, planned: &Planned, last_writer: Option<&str>, n
             Action::Nothing
         }
     }
+}
+
+/// Whether the field is as a rollback left it.
+fn is_as_left(entry: &Entry, change: &Change) -> bool {
+    entry.left.as_deref() == Some(&*fingerprint(change.before.as_deref()))
 }
 
 fn state_of(refusal: &Refusal) -> State {

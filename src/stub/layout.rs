@@ -65,6 +65,16 @@ pub struct Layer {
     pub environment: Environment,
 }
 
+impl Layer {
+    /// The place, as the record and messages name it: no two layers have the same.
+    pub fn name(&self) -> String {
+        match self.place {
+            Place::Nowhere | Place::Unclear(_) => format!("{}: no place", self.role.as_str()),
+            _ => self.place.name(),
+        }
+    }
+}
+
 /// What a container adds to the text of its Corefile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {

@@ -31,7 +31,6 @@ pub struct Leadership {
     /// The version of the lease we saw last, and since when.
     seen: Option<(String, Instant)>,
     renewed: Option<Instant>,
-    holder: String,
 }
 
 impl Leadership {
@@ -48,13 +47,7 @@ impl Leadership {
             duration,
             seen: None,
             renewed: None,
-            holder: String::new(),
         }
-    }
-
-    /// Who holds the lease, as of the last look.
-    pub fn holder(&self) -> &str {
-        &self.holder
     }
 
     /// Until when we may write; `None` while another replica is the writer.
@@ -69,7 +62,6 @@ impl Leadership {
         match won {
             Ok(true) => {
                 self.renewed = Some(asked);
-                self.holder.clone_from(&self.identity);
                 Ok(Some(self.end(asked)))
             }
             // Someone was faster: it is theirs.
@@ -116,7 +108,6 @@ impl Leadership {
         };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
         if holder != self.identity && !holder.is_empty() && !self.has_expired(&lease) {
-            self.holder = holder;
             return Ok(false);
         }
         let lease = Lease { spec: Some(self.spec(lease.spec)), metadata: lease.metadata };

@@ -3,6 +3,7 @@
 //! between the two.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
@@ -32,6 +33,8 @@ pub enum State {
     Conflict,
     /// What is there is broken, or we cannot be sure of it: nothing is written.
     Refused,
+    /// In place, but no proof can be had from here; it is left alone.
+    Unproved,
     /// Not proved in time, and undone.
     RolledBack,
     /// Someone else keeps undoing it: we have stopped.
@@ -44,13 +47,14 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [State; 10] = [
+    pub const ALL: [State; 11] = [
         State::Detected,
         State::Planned,
         State::Propagating,
         State::Verified,
         State::Conflict,
         State::Refused,
+        State::Unproved,
         State::RolledBack,
         State::Fighting,
         State::EmitOnly,
@@ -66,6 +70,7 @@ impl State {
             State::Verified => "Verified",
             State::Conflict => "Conflict",
             State::Refused => "Refused",
+            State::Unproved => "Unproved",
             State::RolledBack => "RolledBack",
             State::Fighting => "Fighting",
             State::EmitOnly => "EmitOnly",
@@ -114,12 +119,17 @@ pub struct Entry {
     pub earlier_zones: BTreeSet<String>,
     /// The same of servers.
     pub earlier_servers: BTreeSet<SocketAddr>,
-    /// The field before our last edit.
+    /// What was proved there before the last edit: a rollback goes back to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+    /// What is wanted was proved.
+    pub proved: bool,
+    /// The field before our last edit, for people; left out where it is large.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// The field as we wrote it.
+    /// The [`fingerprint`] of the field as a rollback left it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub left: Option<String>,
     /// Which of our processes wrote it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub by: String,
@@ -132,6 +142,24 @@ pub struct Entry {
     pub reverts: Vec<Timestamp>,
 }
 
+/// Zones and servers of a stub.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Previous {
+    zones: Vec<String>,
+    servers: Vec<SocketAddr>,
+}
+
+/// The longest text that is kept for people: a ConfigMap holds 1 MiB in all.
+const MAX_BEFORE: usize = 128 * 1024;
+/// The longest message.
+const MAX_MESSAGE: usize = 2000;
+
+/// Tells one text from another.
+pub fn fingerprint(text: Option<&str>) -> String {
+    format!("{:016x}", foldhash::quality::FixedState::with_seed(0).hash_one(text))
+}
+
 impl Entry {
     /// Whether this was the stub wanted last.
     pub fn wants(&self, stub: &Stub) -> bool {
@@ -141,6 +169,12 @@ impl Entry {
 
     /// From now on this is wanted; what was wanted before may still be found.
     pub fn want(&mut self, stub: &Stub) {
+        if self.wants(stub) {
+            return;
+        }
+        self.previous =
+            self.proved.then(|| Previous { zones: self.zones.clone(), servers: self.servers.clone() });
+        self.proved = false;
         self.earlier_zones.extend(self.zones.drain(..));
         self.earlier_servers.extend(self.servers.drain(..));
         self.zones = stub.zones().iter().map(Name::to_string).collect();
@@ -154,6 +188,21 @@ impl Entry {
         }
         self.state = state;
         self.message = message.into();
+        if let Some((end, _)) = self.message.char_indices().nth(MAX_MESSAGE) {
+            self.message.truncate(end);
+            self.message.push('…');
+        }
+    }
+
+    /// What a rollback goes back to; `None`: nothing of ours.
+    pub fn stub_before(&self) -> Option<Stub> {
+        let Previous { zones, servers } = self.previous.clone()?;
+        Stub::new(zones.iter().filter_map(|zone| Name::parse(zone).ok()), servers).ok()
+    }
+
+    /// Keeps the text before an edit, if it is not too long.
+    pub fn keep(&mut self, before: Option<&str>) {
+        self.before = before.filter(|text| text.len() <= MAX_BEFORE).map(str::to_owned);
     }
 
     /// What there may be ours.

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Output, StubArgs, Target};
 use crate::config::host_name;
 use crate::stub::Stub;
-use crate::stub::engine::{self, Engine, Reach, Seen, Settings};
+use crate::stub::engine::{self, Engine, Right, Seen, Settings};
 use crate::stub::plan::Outcome;
 use crate::stub::probe;
 use crate::stub::record::State;
@@ -94,22 +94,22 @@ struct Session {
 }
 
 impl ClusterArgs {
-    async fn session(self, dry_run: bool, rollback_after: Duration) -> anyhow::Result<Session> {
+    async fn session(self, right: Right, dry_run: bool, rollback_after: Duration) -> anyhow::Result<Session> {
         let target = self.stub.target().await?;
-        self.session_with(target, dry_run, rollback_after)
+        self.session_with(target, right, dry_run, rollback_after)
     }
 
     /// For a removal: the Service may be gone already, but not what we recorded.
     async fn session_for_removal(self, dry_run: bool) -> anyhow::Result<Session> {
         let error = match self.stub.target().await {
-            Ok(target) => return self.session_with(target, dry_run, engine::PROOF_LIMIT),
+            Ok(target) => return self.session_with(target, Right::Always, dry_run, engine::PROOF_LIMIT),
             Err(error) => error,
         };
         let access = self.stub.access().await?;
         let record = self.writer(access.plain_client()?, dry_run).load().await?.record;
         let servers = record.places.values().flat_map(|entry| entry.servers.clone());
         let stub = Stub::new(self.stub.zones()?, servers).map_err(|_| error)?;
-        self.session_with(Target { stub, access }, dry_run, engine::PROOF_LIMIT)
+        self.session_with(Target { stub, access }, Right::Always, dry_run, engine::PROOF_LIMIT)
     }
 
     fn writer(&self, client: Client, dry_run: bool) -> Writer {
@@ -120,6 +120,7 @@ impl ClusterArgs {
     fn session_with(
         self,
         target: Target,
+        right: Right,
         dry_run: bool,
         rollback_after: Duration,
     ) -> anyhow::Result<Session> {
@@ -132,14 +133,14 @@ impl ClusterArgs {
             started: Timestamp::now(),
             insist_on_answer: false,
         };
-        let engine = Engine::new(client, writer.clone(), settings, Tally::default());
+        let engine = Engine::new(client, writer.clone(), settings, right, Tally::default());
         Ok(Session { engine, writer, target, output: self.output })
     }
 }
 
 impl Session {
     async fn look(&mut self) -> anyhow::Result<Vec<Seen>> {
-        self.engine.step(Some(&self.target.stub), Reach::Look).await
+        self.engine.step(Some(&self.target.stub)).await
     }
 
     /// Steps until everything has come to an end, or the time is over.
@@ -148,8 +149,7 @@ impl Session {
         let deadline = begun + write.timeout;
         let mut progress = Progress::new();
         loop {
-            let reach = Reach::Write { until: deadline + Duration::from_secs(60) };
-            let seen = match self.engine.step(Some(&self.target.stub), reach).await {
+            let seen = match self.engine.step(Some(&self.target.stub)).await {
                 Ok(seen) => seen,
                 // Somebody else wrote in between: look again.
                 Err(error) if is_stale(&error) && Instant::now() < deadline => {
@@ -195,7 +195,7 @@ fn is_stale(error: &anyhow::Error) -> bool {
 impl Plan {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         super::block_on(async {
-            let mut session = self.cluster.session(true, engine::PROOF_LIMIT).await?;
+            let mut session = self.cluster.session(Right::Never, true, engine::PROOF_LIMIT).await?;
             session.engine.ignore_removal();
             let seen = session.look().await?;
             match session.output {
@@ -211,7 +211,7 @@ impl Plan {
 impl Status {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         super::block_on(async {
-            let mut session = self.cluster.session(true, engine::PROOF_LIMIT).await?;
+            let mut session = self.cluster.session(Right::Never, true, engine::PROOF_LIMIT).await?;
             let mut seen = session.look().await?;
             for layer in seen.iter_mut().filter(|layer| layer.answers.is_empty()) {
                 let zones = session.target.stub.zones();
@@ -233,7 +233,8 @@ impl Status {
 impl Apply {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         super::block_on(async {
-            let mut session = self.cluster.session(self.write.dry_run, self.rollback_after).await?;
+            let mut session =
+                self.cluster.session(Right::Always, self.write.dry_run, self.rollback_after).await?;
             // Asked for by hand: what had made us stop no longer counts.
             let mut loaded = session.writer.load().await?;
             let mut record = loaded.record.clone();

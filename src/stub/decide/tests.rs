@@ -99,7 +99,7 @@ fn a_fight_ends_when_the_edit_is_there_or_something_else_is_wanted() {
 fn a_rolled_back_edit_is_tried_again_only_when_something_has_changed() {
     let stub_now = stub("10.96.0.53:53");
     let mut entry = verified(&stub_now);
-    entry.before = Some("x".to_owned());
+    entry.left = Some(fingerprint(Some("x")));
     entry.enter(State::RolledBack, "", at(0));
     let same = planned(Outcome::Change(due("x")), Some(stub_now.clone()));
     assert_eq!(decide(&mut entry, &same, None, at(1)), Action::Nothing);
