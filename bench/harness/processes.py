@@ -12,6 +12,7 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 SYS_PIDFD_GETFD = 438
 SO_RCVBUFFORCE = 33
+TICKS = os.sysconf("SC_CLK_TCK")
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -88,6 +89,22 @@ def descendants(pid):
 def family(processes):
     """The ids of processes and of all they have started."""
     return [pid for process in processes for pid in (process.pid, *descendants(process.pid))]
+
+
+def busy():
+    """Processor seconds that programs have used on this machine so far."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    user, nice, system = (int(field) for field in fields[1:4])
+    return (user + nice + system) / TICKS
+
+
+def others(pids):
+    """The same without this script, the children it has waited for, and the processes of `pids`."""
+    used = sum(os.times()[:4])
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        used += (int(fields[11]) + int(fields[12])) / TICKS
+    return busy() - used
 
 
 def memory(pids, field="VmRSS"):

@@ -18,6 +18,7 @@ PACKAGES = {
     "knotd": ["knot"],
     "named": ["bind9"],
     "pdns_server": ["pdns-server", "pdns-backend-bind"],
+    "perf": ["linux-perf"],
     "valgrind": ["valgrind", "libc6-dbg"],
 }
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/go/bin"])
