@@ -628,7 +628,7 @@ fn absolute(corefile: &str, path: &str) -> String {
 }
 
 /// Who else writes a key of a ConfigMap, so that an edit there would be undone.
-fn writers(survey: &Survey, (namespace, name): &Key, key: &str) -> Vec<String> {
+pub(super) fn writers(survey: &Survey, (namespace, name): &Key, key: &str) -> Vec<String> {
     let Some(config_map) = survey.config_map(namespace, name) else { return Vec::new() };
     let mut found = Vec::new();
     signs(&config_map.metadata, key, &mut found);

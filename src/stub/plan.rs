@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::corefile::{self, Bind, Block, Corefile, Plugin};
 use super::edit::Edit;
 use super::emit;
-use super::layout::{Environment, Family, Layer, Neighbour, Place, Role, STUB_DOMAINS, Version};
+use super::layout::{Environment, Family, Layer, Neighbour, Place, Role, STUB_DOMAINS, Version, writers};
 use super::survey::Survey;
 use super::write::MANAGER;
 use super::{Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
@@ -80,8 +80,7 @@ pub fn plan(
     edit_managed: bool,
 ) -> Planned {
     let mut notes = Vec::new();
-    let place = settle(layer.place, ours, &layer.environment);
-    let layer = Layer { place, ..layer };
+    let layer = settle(survey, layer, ours);
     let stub = match wanted.map(|stub| of_families(stub, &layer.families)).transpose() {
         Ok(stub) => stub,
         Err(refusal) => {
@@ -102,21 +101,29 @@ pub fn plan(
 }
 
 /// A block of ours that is already in the main Corefile stays there, also where a better place has come up: the same
-/// zone twice in one process would keep it from starting.
-fn settle(place: Place, ours: &Ours, environment: &Environment) -> Place {
-    let Place::DataKey { config_map, key, port, bind, beside } = place else { return place };
-    let holds_ours = |other: &&Neighbour| {
-        environment
-            .process(|process| corefile::edit(&other.text, None, ours, process))
+/// zone twice in one process would keep it from starting. Where it is in both, our own key is the one to go.
+fn settle(survey: &Survey, layer: Layer, ours: &Ours) -> Layer {
+    let Place::DataKey { config_map, key, port, bind, beside } = &layer.place else { return layer };
+    let holds_ours = |text: &str| {
+        layer
+            .environment
+            .process(|process| corefile::edit(text, None, ours, process))
             .is_ok_and(|edit| edit.changes())
     };
-    match beside.iter().find(holds_ours).cloned() {
-        None => Place::DataKey { config_map, key, port, bind, beside },
-        Some(there) => {
-            let beside = beside.into_iter().filter(|other| *other != there).collect();
-            Place::Corefile { config_map: there.config_map, key: there.key, port, bind, beside }
-        }
+    if live(survey, config_map, key).is_some_and(holds_ours) {
+        return layer;
     }
+    let Some(there) = beside.iter().find(|other| holds_ours(&other.text)).cloned() else { return layer };
+    let beside = beside.iter().filter(|other| **other != there).cloned().collect();
+    let managed_by = writers(survey, &there.config_map, &there.key);
+    let place = Place::Corefile {
+        config_map: there.config_map,
+        key: there.key,
+        port: *port,
+        bind: bind.clone(),
+        beside,
+    };
+    Layer { place, managed_by, ..layer }
 }
 
 fn of_families(stub: &Stub, families: &[Family]) -> Result<Stub, Refusal> {

@@ -98,6 +98,35 @@ fn a_block_of_ours_in_the_main_corefile_stays_there() {
     assert_eq!(planned.outcome, Outcome::InPlace);
 }
 
+/// [T3] [T4]
+#[test]
+fn of_two_blocks_of_ours_in_one_process_the_one_in_our_own_key_goes() {
+    let block = "global:53 cluster2:53 {\n    errors\n    cache 30\n    forward . 10.96.0.53\n}\n";
+    let survey = Survey::coredns(&format!("{K3S}{block}"))
+        .mounting("/etc/coredns/custom", "coredns-custom")
+        .having("kube-system", "coredns-custom", json!({"globaldns.server": block}));
+    let ours = nothing_recorded().with(&stub());
+    let planned = plan(&survey, layers(&survey).remove(0), Some(&stub()), &ours, false);
+    assert!(matches!(planned.outcome, Outcome::Refused(Refusal { kind: RefusalKind::Conflict, .. })));
+    let without = plan(&survey, planned.layer, None, &ours, false);
+    assert_eq!(without.layer.place.name(), "ConfigMap kube-system/coredns-custom globaldns.server");
+    assert_eq!(without.outcome, Outcome::Change(Change { before: Some(block.to_owned()), after: None }));
+}
+
+/// [T4]
+#[test]
+fn who_writes_the_place_is_asked_of_the_place_that_was_settled_on() {
+    let block = "global:53 cluster2:53 {\n    errors\n    cache 30\n    forward . 10.96.0.53\n}\n";
+    let survey = Survey::coredns(&format!("{K3S}{block}"))
+        .mounting("/etc/coredns/custom", "coredns-custom")
+        .marking("coredns", json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}}));
+    let ours = nothing_recorded().with(&stub());
+    let moved = stub_to(&["10.96.0.99:53"]);
+    let planned = plan(&survey, layers(&survey).remove(0), Some(&moved), &ours, false);
+    assert_eq!(planned.layer.place.name(), "ConfigMap kube-system/coredns Corefile");
+    assert!(matches!(planned.outcome, Outcome::Emit(_)), "{:?}", planned.outcome);
+}
+
 /// [T4]
 #[test]
 fn what_others_manage_is_only_printed_unless_told_otherwise() {
