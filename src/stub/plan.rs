@@ -237,7 +237,9 @@ fn edit_text(
     if edit.steps.is_empty() {
         return Ok(None);
     }
-    let after = (!edit.text.trim().is_empty()).then_some(edit.text);
+    // A Corefile stays, be it empty: one that is imported by its name has to exist.
+    let stays = !matches!(layer.place, Place::DataKey { .. }) || !edit.text.trim().is_empty();
+    let after = stays.then_some(edit.text);
     Ok(Some(Change { before: live.map(str::to_owned), after }))
 }
 

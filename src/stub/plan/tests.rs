@@ -127,6 +127,26 @@ fn who_writes_the_place_is_asked_of_the_place_that_was_settled_on() {
     assert!(matches!(planned.outcome, Outcome::Emit(_)), "{:?}", planned.outcome);
 }
 
+/// [T11] submariner-operator PR#4144: without the user's file, which it imports by name, CoreDNS would not start.
+#[test]
+fn a_users_file_that_was_empty_is_empty_again_and_does_not_go() {
+    let main = format!("import user/Corefile\n{KUBEADM}");
+    let with = |text: &str| {
+        Survey::coredns(&main).mounting("/etc/coredns/user", "coredns-user").having(
+            "kube-system",
+            "coredns-user",
+            json!({"Corefile": text}),
+        )
+    };
+    let change = change_of(&with(""), Some(&stub()));
+    let done = with(change.after.as_deref().expect("a text"));
+    let ours = nothing_recorded().with(&stub());
+    let removed = plan(&done, layers(&done).remove(0), None, &ours, false);
+    assert_eq!(removed.layer.place.name(), "ConfigMap kube-system/coredns-user Corefile");
+    assert_eq!(removed.outcome, Outcome::Change(change.undone()));
+    assert_eq!(change.before.as_deref(), Some(""));
+}
+
 /// [T4]
 #[test]
 fn what_others_manage_is_only_printed_unless_told_otherwise() {
