@@ -2,6 +2,7 @@
 //! written here.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -9,7 +10,9 @@ use serde_json::Value;
 use super::corefile::{self, Bind, Block, Corefile, Plugin};
 use super::edit::Edit;
 use super::emit;
-use super::layout::{Environment, Family, Layer, Neighbour, Place, Role, STUB_DOMAINS, Version, writers};
+use super::layout::{
+    Environment, Family, Layer, Neighbour, Place, Role, STUB_DOMAINS, Version, layers, writers,
+};
 use super::survey::Survey;
 use super::write::MANAGER;
 use super::{Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
@@ -87,6 +90,9 @@ pub fn plan(
             return Planned { layer, stub: None, outcome: Outcome::Refused(refusal), notes };
         }
     };
+    if let Some(refusal) = stub.as_ref().and_then(|stub| looping(survey, &layer, stub)) {
+        return Planned { layer, stub: None, outcome: Outcome::Refused(refusal), notes };
+    }
     let ours = stub.iter().fold(ours.clone(), Ours::with);
     let mut outcome = match change(survey, &layer, stub.as_ref(), &ours, &mut notes) {
         Ok(None) => Outcome::InPlace,
@@ -138,6 +144,38 @@ fn of_families(stub: &Stub, families: &[Family]) -> Result<Stub, Refusal> {
             "give the Service of globaldns the same ipFamilies as the Service of cluster DNS",
         )
     })
+}
+
+/// A server that is cluster DNS itself: it would ask itself for ever.
+fn looping(survey: &Survey, layer: &Layer, stub: &Stub) -> Option<Refusal> {
+    let cluster_ips: Vec<_> = survey.cluster_ips().into_iter().map(|ip| ip.to_canonical()).collect();
+    let endpoints: Vec<_> =
+        layers(survey).into_iter().flat_map(|other| other.endpoints).chain(layer.endpoints.clone()).collect();
+    let what = |server: &SocketAddr| {
+        let ip = server.ip().to_canonical();
+        let link_local = match ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        let endpoint = |other: &SocketAddr| {
+            // On the network of a node someone else may answer on another port.
+            other.ip().to_canonical() == ip && other.port() == server.port()
+        };
+        match () {
+            () if ip.is_loopback() => Some("a loopback address, where cluster DNS asks itself"),
+            () if cluster_ips.contains(&ip) => Some("the ClusterIP of cluster DNS itself"),
+            () if link_local => Some("a link-local address, as those of NodeLocal DNSCache"),
+            () if endpoints.iter().any(endpoint) => Some("an address of cluster DNS itself"),
+            () => None,
+        }
+    };
+    let (server, what) = stub.servers().iter().find_map(|server| Some((server, what(server)?)))?;
+    Some(Refusal::new(
+        RefusalKind::Invalid,
+        "",
+        format!("{server} is {what}: what is forwarded there would go in a circle"),
+        "give the ClusterIP of the Service in front of globaldns (--service or --dns-ip)",
+    ))
 }
 
 fn change(

@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::*;
 use crate::stub::fixture::{K3S, KUBEADM, nothing_recorded, object, stub, stub_to};
-use crate::stub::layout::layers;
 
 fn plan_of(survey: &Survey, wanted: Option<&Stub>) -> Planned {
     plan(survey, layers(survey).remove(0), wanted, &nothing_recorded(), false)
@@ -175,6 +174,39 @@ fn a_text_that_nothing_of_ours_can_be_in_does_not_hinder_a_removal() {
         let planned = plan(&survey, layer, None, &ours, false);
         assert_eq!(planned.outcome == Outcome::InPlace, expected, "{text}: {:?}", planned.outcome);
     }
+}
+
+/// [T4]
+#[test]
+fn nothing_is_forwarded_to_cluster_dns_itself() {
+    let mut survey = Survey::coredns(KUBEADM).node_local("node-local-dns", "Corefile", KUBEADM, &[]);
+    let spec = survey.service.as_mut().and_then(|service| service.spec.as_mut()).expect("a spec");
+    spec.ip_families = Some(vec!["IPv4".to_owned(), "IPv6".to_owned()]);
+    for server in [
+        "127.0.0.1:53",
+        "127.0.0.53:5353",
+        "[::1]:53",
+        "[::ffff:127.0.0.1]:53",
+        "169.254.20.10:53",
+        "169.254.1.1:53",
+        "[fe80::1]:53",
+        "10.96.0.10:53",
+        "10.96.0.10:5353",
+        "10.244.0.3:53",
+    ] {
+        for layer in layers(&survey) {
+            let wanted = stub_to(&["10.96.0.53:53", server]);
+            let planned = plan(&survey, layer, Some(&wanted), &nothing_recorded(), true);
+            let Outcome::Refused(refusal) = planned.outcome else {
+                panic!("{server}: {:?}", planned.outcome)
+            };
+            assert_eq!((refusal.kind, &*refusal.place), (RefusalKind::Invalid, ""), "{server}");
+            assert!(refusal.why.starts_with(server), "{server}: {refusal}");
+        }
+    }
+    // A node's address may be cluster DNS's on one port and ours on another.
+    let wanted = stub_to(&["10.244.0.3:5353"]);
+    assert!(matches!(plan_of(&survey, Some(&wanted)).outcome, Outcome::Change(_)));
 }
 
 /// [T4]
