@@ -269,7 +269,7 @@ fn somebody_who_undoes_it_every_time_wins_and_is_named() {
         assert_eq!(scene.dns.corefile(), original);
         scene.assert_restarts();
         // Asked for by hand, it begins anew.
-        let applied = scene.command(&["apply", "--timeout", "60s"]);
+        let applied = scene.command(&["apply", "--timeout", "60s", "--rollback-after", "50s"]);
         assert!(applied.status.success(), "{applied:?}");
         scene.assert_resolves();
     });
@@ -397,7 +397,7 @@ fn an_edit_that_cluster_dns_never_reads_is_rolled_back() {
         scene.assert_restarts();
         // Once pods see changes again, it works on request.
         scene.dns.set_kubelet_sync_delay(Duration::ZERO);
-        let applied = scene.command(&["apply", "--timeout", "60s"]);
+        let applied = scene.command(&["apply", "--timeout", "60s", "--rollback-after", "50s"]);
         assert!(applied.status.success(), "{applied:?}");
         scene.assert_resolves();
     });
@@ -483,7 +483,7 @@ fn plan_changes_nothing_and_apply_does_what_it_said() {
         assert_eq!(scene.resource_version("coredns"), version);
         assert_eq!(plane.cluster.status_of(RECORD), 404);
         assert_eq!(plane.cluster.status_of(LEASE), 404);
-        let applied = scene.command(&["apply", "--timeout", "60s"]);
+        let applied = scene.command(&["apply", "--timeout", "60s", "--rollback-after", "50s"]);
         assert!(applied.status.success(), "{applied:?}");
         assert_eq!(scene.dns.corefile(), json["layers"][0]["outcome"]["after"].as_str().expect("a text"));
         scene.assert_resolves();

@@ -1,5 +1,6 @@
 //! `globaldns stub-domains plan | apply | remove | status`: the stub domains of a live cluster.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -11,17 +12,23 @@ use kube::Client;
 use serde_json::json;
 
 use super::{Output, StubArgs, Target};
-use crate::config::host_name;
+use crate::config::{ConfigError, host_name};
 use crate::stub::Stub;
 use crate::stub::engine::{self, Engine, Right, Seen, Settings};
 use crate::stub::plan::Outcome;
-use crate::stub::probe;
-use crate::stub::record::State;
+use crate::stub::probe::{self, Asked};
+use crate::stub::record::{Entry, Record, State};
 use crate::stub::tally::Tally;
 use crate::stub::write::{WriteError, Writer};
 
 /// How often a command looks while it waits.
 const EVERY: Duration = Duration::from_secs(2);
+/// After somebody else wrote in between.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How often a removal is followed by another look.
+const REMOVALS: usize = 3;
+/// How often a change of the record is tried again when others write it.
+const AMEND_TRIES: usize = 10;
 /// The longest wait until cluster DNS has forgotten us: kubelet's 90 s, CoreDNS's 38 s and some.
 const FORGET_LIMIT: Duration = Duration::from_secs(150);
 
@@ -64,6 +71,13 @@ struct WriteArgs {
     /// The longest wait
     #[arg(long, value_name = "DURATION", default_value = "4m", value_parser = super::super::serve::duration)]
     timeout: Duration,
+}
+
+impl WriteArgs {
+    /// Whether the command sees the write through.
+    fn waits(&self) -> bool {
+        self.wait && !self.dry_run
+    }
 }
 
 #[derive(Args, Debug)]
@@ -143,6 +157,21 @@ impl Session {
         self.engine.step(Some(&self.target.stub)).await
     }
 
+    /// Changes the record, whoever else changes it meanwhile.
+    async fn amend(&self, change: impl Fn(&mut Record)) -> anyhow::Result<()> {
+        let mut tries = AMEND_TRIES;
+        loop {
+            let mut loaded = self.writer.load().await?;
+            let mut record = loaded.record.clone();
+            change(&mut record);
+            match self.writer.save(&mut loaded, record).await {
+                Err(WriteError::Stale(_)) if tries > 0 => tries -= 1,
+                done => return Ok(done?),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
     /// Steps until everything has come to an end, or the time is over.
     async fn settle(&mut self, write: &WriteArgs) -> anyhow::Result<Vec<Seen>> {
         let begun = Instant::now();
@@ -153,7 +182,7 @@ impl Session {
                 Ok(seen) => seen,
                 // Somebody else wrote in between: look again.
                 Err(error) if is_stale(&error) && Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    tokio::time::sleep(AGAIN).await;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -225,30 +254,50 @@ impl Status {
                     seen.iter().for_each(print_answers);
                 }
             }
-            Ok(outcome_of(&seen))
+            let resolves = seen.iter().all(answers_as_it_stands);
+            Ok(if resolves { outcome_of(&seen) } else { ExitCode::FAILURE })
         })
     }
 }
 
 impl Apply {
+    /// An edit that is not proved has to be undone while somebody is there to do it.
+    fn check(&self) -> Result<(), ConfigError> {
+        let (timeout, rollback) = (self.write.timeout, self.rollback_after);
+        if !self.write.waits() || timeout > rollback {
+            return Ok(());
+        }
+        Err(ConfigError(format!(
+            "--timeout {} s is not longer than --rollback-after {} s, so the command would end before an edit that \
+             does not work is undone; give a longer --timeout or a shorter --rollback-after",
+            timeout.as_secs(),
+            rollback.as_secs()
+        )))
+    }
+
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         super::block_on(async {
+            self.check()?;
             let mut session =
                 self.cluster.session(Right::Always, self.write.dry_run, self.rollback_after).await?;
             // Asked for by hand: what had made us stop no longer counts.
-            let mut loaded = session.writer.load().await?;
-            let mut record = loaded.record.clone();
-            record.removed = None;
-            for entry in record.places.values_mut() {
-                if matches!(entry.state, State::Fighting | State::RolledBack) {
-                    entry.enter(State::Detected, "tried again by hand", Timestamp::now());
-                    entry.reverts.clear();
-                }
-            }
-            session.writer.save(&mut loaded, record).await?;
+            session
+                .amend(|record| {
+                    record.removed = None;
+                    for entry in record.places.values_mut() {
+                        if matches!(entry.state, State::Fighting | State::RolledBack) {
+                            entry.enter(State::Detected, "tried again by hand", Timestamp::now());
+                            entry.reverts.clear();
+                        }
+                    }
+                })
+                .await?;
             let seen = session.settle(&self.write).await?;
             session.print(&seen, self.write.dry_run);
-            if self.write.dry_run || !self.write.wait {
+            if self.write.waits() {
+                seen.iter().filter_map(unproved).for_each(|line| eprintln!("{line}"));
+            }
+            if !self.write.waits() {
                 let stopped = seen.iter().any(|layer| {
                     matches!(layer.entry.state, State::Conflict | State::Refused | State::EmitOnly)
                 });
@@ -263,25 +312,46 @@ impl Remove {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         super::block_on(async {
             let mut session = self.cluster.session_for_removal(self.write.dry_run).await?;
-            let mut loaded = session.writer.load().await?;
-            let mut record = loaded.record.clone();
             // Controllers that run now see this, and stay out.
-            record.removed = Some(Timestamp::now());
-            session.writer.save(&mut loaded, record).await?;
+            session.amend(|record| record.removed = Some(Timestamp::now())).await?;
             let seen = if self.write.dry_run {
                 session.removal_alone().await?
             } else {
-                session.settle(&self.write).await?
+                session.taken_out(&self.write).await?
             };
             session.print(&seen, self.write.dry_run);
-            if self.write.wait && !self.write.dry_run && seen.iter().all(|layer| layer.entry.state.is_good())
-            {
-                session.forgotten(&seen).await;
+            let places: Vec<_> = seen.iter().map(|layer| layer.planned.layer.place.name()).collect();
+            let record = session.writer.load().await?.record;
+            let orphans = orphans(&record, &places);
+            orphans.iter().for_each(|place| {
+                eprintln!(
+                    "{place}: written by us, but cluster DNS no longer reads it; look there for our zones and take \
+                     them out by hand, if they are left"
+                );
+            });
+            let good = orphans.is_empty() && seen.iter().all(|layer| layer.entry.state.is_good());
+            let remembered = if good && self.write.waits() { session.forgotten(&seen).await } else { None };
+            if let Some(still) = &remembered {
+                eprintln!(
+                    "cluster DNS has not forgotten us: {still} after {} s; leave the Service of globaldns until \
+                     `globaldns stub-domains status` says otherwise, or restart the pods of cluster DNS",
+                    FORGET_LIMIT.as_secs()
+                );
             }
-            let left = seen.iter().any(|layer| !layer.entry.state.is_good());
+            let left = !good || remembered.is_some();
             Ok(ExitCode::from(u8::from(left && !self.write.dry_run)))
         })
     }
+}
+
+/// Recorded places with something of ours that are not among those just seen: what led to them is gone.
+fn orphans<'r>(record: &'r Record, seen: &[String]) -> Vec<&'r str> {
+    let left = |entry: &Entry| {
+        let there = matches!(entry.state, State::Propagating | State::Verified);
+        entry.state != State::Removed && (there || entry.written.is_some() || entry.after.is_some())
+    };
+    let places = record.places.iter().filter(|(place, entry)| left(entry) && !seen.contains(place));
+    places.map(|(place, _)| place.as_str()).collect()
 }
 
 impl Session {
@@ -290,23 +360,42 @@ impl Session {
         self.engine.remove(&self.target.stub).await
     }
 
-    /// Waits until no endpoint sends us probes any more: until then the Service must stay.
-    async fn forgotten(&self, seen: &[Seen]) {
+    /// Takes everything out, also where the first removal brings another to light.
+    async fn taken_out(&mut self, write: &WriteArgs) -> anyhow::Result<Vec<Seen>> {
+        let mut seen = self.settle(write).await?;
+        for _ in 0..REMOVALS {
+            let changed = |layer: &Seen| {
+                layer.entry.state.is_good() && matches!(layer.planned.outcome, Outcome::Change(_))
+            };
+            if !seen.iter().any(changed) {
+                break;
+            }
+            seen = self.settle(write).await?;
+        }
+        Ok(seen)
+    }
+
+    /// Waits until no endpoint sends us probes any more: until then the Service must stay. Says what still comes
+    /// through at the end.
+    async fn forgotten(&self, seen: &[Seen]) -> Option<String> {
         let begun = Instant::now();
         let endpoints: Vec<SocketAddr> =
             seen.iter().flat_map(|layer| layer.planned.layer.endpoints.iter().copied()).collect();
         let mut progress = Progress::new();
+        let mut last = None;
         while begun.elapsed() < FORGET_LIMIT {
             let answers = probe::survey(&endpoints, self.target.stub.zones(), engine::PROBE_TIMEOUT).await;
             let still = answers.iter().filter(|asked| asked.failure().is_none()).count();
             let heard = answers.iter().any(|asked| !asked.is_silent());
             if still == 0 && heard {
-                return;
+                return None;
             }
-            let what = if heard {
-                format!("{still} of {} probes still come through", answers.len())
-            } else {
-                "no endpoint of cluster DNS can be asked from here".to_owned()
+            if heard {
+                last = Some(format!("{still} of {} probes still come through", answers.len()));
+            }
+            let what = match &last {
+                Some(still) if heard => still,
+                _ => "no endpoint of cluster DNS can be asked from here",
             };
             progress.say(&format!(
                 "waiting for cluster DNS to forget us: {what} ({} s of at most {} s)",
@@ -315,7 +404,29 @@ impl Session {
             ));
             tokio::time::sleep(EVERY).await;
         }
+        drop(progress);
+        if last.is_none() {
+            eprintln!(
+                "no endpoint of cluster DNS can be asked from here, so it is not known whether it has forgotten us; \
+                 it does so within about {} s",
+                FORGET_LIMIT.as_secs()
+            );
+        }
+        last
     }
+}
+
+/// What to tell of an edit that stands there unproved when the command ends.
+fn unproved(seen: &Seen) -> Option<String> {
+    if seen.entry.state != State::Propagating {
+        return None;
+    }
+    Some(format!(
+        "{}: the edit stays, but is not proved: {}; prove it from a pod (kubectl exec … -- globaldns stub-domains \
+         apply), or take it out with `globaldns stub-domains remove`",
+        seen.planned.layer.place.name(),
+        seen.entry.message
+    ))
 }
 
 fn outcome_of(seen: &[Seen]) -> ExitCode {
@@ -389,7 +500,24 @@ fn print_state(seen: &Seen) {
     }
 }
 
+/// Whether nobody answers otherwise than by proof; where nothing of ours is to be, nobody has to.
+fn answers_as_it_stands(seen: &Seen) -> bool {
+    let fails = |asked: &Asked| asked.failure().is_some() && !asked.is_silent();
+    seen.entry.state == State::Removed || !seen.answers.iter().any(fails)
+}
+
+/// How many addresses prove every zone, of how many.
+fn proved(answers: &[Asked]) -> (usize, usize) {
+    let servers: BTreeSet<_> = answers.iter().map(|asked| asked.server).collect();
+    let failing: BTreeSet<_> =
+        answers.iter().filter(|asked| asked.failure().is_some()).map(|asked| asked.server).collect();
+    (servers.len() - failing.len(), servers.len())
+}
+
 fn print_answers(seen: &Seen) {
+    let (proved, all) = proved(&seen.answers);
+    let layer = &seen.planned.layer;
+    println!("{}: {proved} of {all} addresses of cluster DNS proved", layer.role.as_str());
     for asked in &seen.answers {
         println!("  {asked}");
     }
@@ -430,4 +558,79 @@ fn print_json(seen: &[Seen]) {
         })
         .collect();
     println!("{}", serde_json::to_string_pretty(&json!({"layers": layers})).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::stub::probe::{Failure, Outcome as Reply};
+    use crate::wire::name::Name;
+    use crate::wire::probe::Proof;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        apply: Apply,
+    }
+
+    /// [T8] The command must be there to undo what does not work.
+    #[test]
+    fn apply_waits_longer_than_an_edit_may_stay_unproved() {
+        for (arguments, fits) in [
+            (&[][..], true),
+            (&["--timeout", "3m"], false),
+            (&["--timeout", "60s"], false),
+            (&["--timeout", "60s", "--rollback-after", "50s"], true),
+            (&["--rollback-after", "10m"], false),
+            (&["--timeout", "60s", "--wait=false"], true),
+            (&["--timeout", "60s", "--dry-run"], true),
+        ] {
+            let program = Program::parse_from([&["apply"], arguments].concat());
+            assert_eq!(program.apply.check().is_ok(), fits, "{arguments:?}");
+        }
+    }
+
+    /// [T11]
+    #[test]
+    fn what_we_wrote_where_nobody_looks_any_more_is_named() {
+        let entry = |state, written: bool| Entry {
+            state,
+            written: written.then_some(Timestamp::UNIX_EPOCH),
+            ..Entry::default()
+        };
+        let places = [
+            ("seen", entry(State::Verified, true)),
+            ("written", entry(State::Conflict, true)),
+            ("its owner's", entry(State::Verified, false)),
+            ("removed", entry(State::Removed, true)),
+            ("told", entry(State::EmitOnly, false)),
+        ];
+        let places = places.map(|(place, entry)| (place.to_owned(), entry)).into();
+        let record = Record { removed: None, places };
+        assert_eq!(orphans(&record, &["seen".to_owned()]), ["its owner's", "written"]);
+    }
+
+    /// [T7]
+    #[test]
+    fn an_address_counts_as_proved_when_it_proves_every_zone() {
+        let asked = |server: &str, zone: &str, outcome: Reply| Asked {
+            server: server.parse().expect(server),
+            zone: Name::parse(zone).expect(zone),
+            outcome,
+        };
+        let proof = || Reply::Proved { proof: proof(), elapsed: Duration::ZERO };
+        let answers = [
+            asked("10.0.0.1:53", "global", proof()),
+            asked("10.0.0.1:53", "cluster2", proof()),
+            asked("10.0.0.2:53", "global", proof()),
+            asked("10.0.0.2:53", "cluster2", Reply::Failed(Failure::NxDomain)),
+        ];
+        assert_eq!(proved(&answers), (1, 2));
+    }
+
+    fn proof() -> Proof {
+        Proof { instance: None, serial: 1 }
+    }
 }
