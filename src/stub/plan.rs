@@ -204,7 +204,8 @@ fn change(
                 ));
             }
             let live = live(survey, config_map, key);
-            let block = stub.map(|stub| block(stub, *port, bind, layer.version));
+            let texts = live.into_iter().chain(beside.iter().map(|other| other.text.as_str()));
+            let block = stub.map(|stub| block(stub, *port, bind, layer.version, texts));
             let change = edit_text(live, block.as_ref(), ours, layer, notes)?;
             let alone = match live {
                 None => true,
@@ -220,7 +221,8 @@ fn change(
         Place::Corefile { config_map, key, port, bind, beside } => {
             no_conflict(beside, stub, *port, &layer.environment)?;
             let live = live(survey, config_map, key);
-            let block = stub.map(|stub| block(stub, *port, bind, layer.version));
+            let texts = live.into_iter().chain(beside.iter().map(|other| other.text.as_str()));
+            let block = stub.map(|stub| block(stub, *port, bind, layer.version, texts));
             edit_text(live, block.as_ref(), ours, layer, notes)
         }
         Place::StubDomains { config_map, beside } => {
@@ -250,10 +252,34 @@ fn change(
     }
 }
 
-fn block(stub: &Stub, port: u16, bind: &Bind, version: Option<Version>) -> Block {
+/// `texts`: what the process reads.
+fn block<'t>(
+    stub: &Stub,
+    port: u16,
+    bind: &Bind,
+    version: Option<Version>,
+    texts: impl Iterator<Item = &'t str>,
+) -> Block {
     let is_old = version.is_some_and(|version| version < FORWARD_SINCE);
-    let plugin = if is_old { Plugin::Proxy } else { Plugin::Forward };
+    // A tag may say anything: only what is in use there for certain is loaded.
+    let plugin = if is_old && uses_proxy(texts) { Plugin::Proxy } else { Plugin::Forward };
     Block { bind: bind.clone(), plugin, ..Block::new(stub.clone(), port) }
+}
+
+/// Whether `proxy` is a directive there, and `forward` none.
+fn uses_proxy<'t>(texts: impl Iterator<Item = &'t str>) -> bool {
+    let (mut proxy, mut forward) = (false, false);
+    for text in texts {
+        let mut line = 0;
+        for token in corefile::lex(text).tokens {
+            if token.line > line {
+                proxy |= token.text == "proxy";
+                forward |= token.text == "forward";
+            }
+            line = token.last_line();
+        }
+    }
+    proxy && !forward
 }
 
 fn edit_text(

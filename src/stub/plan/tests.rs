@@ -235,16 +235,20 @@ fn servers_of_other_families_are_left_out() {
     assert!(matches!(outcome, Outcome::Refused(refusal) if refusal.remedy.contains("ipFamilies")));
 }
 
-/// [T3] banzaicloud/istio-operator#391, istio/istio.io#4715: the directive follows the image of cluster DNS.
+/// [T3] banzaicloud/istio-operator#391, istio/istio.io#4715: a tag may say anything, so `proxy` has to be in use there.
 #[test]
-fn only_a_coredns_before_1_1_gets_proxy() {
-    for (image, directive) in [
-        ("coredns/coredns:1.0.6", "proxy . 10.96.0.53"),
-        ("coredns/coredns:1.1.3", "forward . 10.96.0.53"),
-        ("coredns/coredns:1.6.5", "forward . 10.96.0.53"),
-        ("coredns@sha256:abcd", "forward . 10.96.0.53"),
+fn only_a_coredns_before_1_1_that_uses_proxy_gets_proxy() {
+    let proxying = KUBEADM.replace("forward . /etc", "proxy . /etc");
+    let both = format!("{proxying}corp:53 {{\n    forward . 10.0.0.1\n}}\n");
+    for (image, corefile, directive) in [
+        ("coredns/coredns:1.0.6", &*proxying, "proxy . 10.96.0.53"),
+        ("coredns/coredns:1.0.6", KUBEADM, "forward . 10.96.0.53"),
+        ("coredns/coredns:1.0.6", &*both, "forward . 10.96.0.53"),
+        ("coredns/coredns:1.1.3", &*proxying, "forward . 10.96.0.53"),
+        ("coredns/coredns:1.6.5", KUBEADM, "forward . 10.96.0.53"),
+        ("coredns@sha256:abcd", &*proxying, "forward . 10.96.0.53"),
     ] {
-        let mut survey = Survey::coredns(KUBEADM);
+        let mut survey = Survey::coredns(corefile);
         survey.pod.as_mut().expect("a pod").containers[0].image = Some(image.to_owned());
         let text = change_of(&survey, Some(&stub())).after.expect("a text");
         assert!(text.contains(directive), "{image}: {text}");
