@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::survey::{Survey, Workload};
+use super::survey::{Missing, Survey, Workload};
 use super::{Ours, Stub};
 use crate::wire::name::Name;
 
@@ -80,7 +80,13 @@ impl Survey {
     pub(super) fn having(mut self, namespace: &str, name: &str, data: Value) -> Survey {
         let map =
             json!({"metadata": {"name": name, "namespace": namespace, "resourceVersion": "7"}, "data": data});
-        self.config_maps.insert((namespace.to_owned(), name.to_owned()), Some(object(map)));
+        self.config_maps.insert((namespace.to_owned(), name.to_owned()), Ok(object(map)));
+        self
+    }
+
+    /// A ConfigMap may not be read.
+    pub(super) fn forbidding(mut self, name: &str) -> Survey {
+        self.config_maps.insert(("kube-system".to_owned(), name.to_owned()), Err(Missing::Forbidden));
         self
     }
 
@@ -133,7 +139,9 @@ impl Survey {
         let volume = json!({"name": config_map, "configMap": {"name": config_map, "optional": true}});
         push(&mut pod["volumes"], volume);
         self.pod = Some(object(pod));
-        self.config_maps.entry(("kube-system".to_owned(), config_map.to_owned())).or_default();
+        self.config_maps
+            .entry(("kube-system".to_owned(), config_map.to_owned()))
+            .or_insert(Err(Missing::Absent));
         self
     }
 
@@ -160,7 +168,9 @@ impl Survey {
             }}},
         })));
         for name in mounts {
-            self.config_maps.entry(("kube-system".to_owned(), (*name).to_owned())).or_default();
+            self.config_maps
+                .entry(("kube-system".to_owned(), (*name).to_owned()))
+                .or_insert(Err(Missing::Absent));
         }
         self.having("kube-system", config_map, json!({key: corefile}))
     }

@@ -301,6 +301,10 @@ fn cluster_dns(survey: &Survey) -> Layer {
     if let Some(mount) = kube_dns_mount(pod, survey) {
         layer.why.push("its pods run kube-dns, which reads stubDomains".to_owned());
         layer.flavour = Flavour::KubeDns;
+        if let Err(refusal) = readable(survey, &mount) {
+            layer.place = Place::Unclear(refusal);
+            return layer;
+        }
         layer.managed_by = writers(survey, &mount, STUB_DOMAINS);
         layer.place = Place::StubDomains { config_map: mount, beside: Vec::new() };
         return layer;
@@ -385,6 +389,10 @@ fn coredns(survey: &Survey, pod: &PodSpec, layer: &mut Layer) {
     if file.sub_path {
         layer.why.push("mounted by subPath: a change is seen only after a restart of the pods".to_owned());
     }
+    if let Err(refusal) = readable(survey, &main) {
+        layer.place = Place::Unclear(refusal);
+        return;
+    }
     let Some(text) = data(survey, &main, &key) else {
         layer.place = unclear(
             format!("ConfigMap {}/{} has no key {key}", main.0, main.1),
@@ -432,6 +440,9 @@ impl Process<'_> {
             let (dir, last) = pattern.rsplit_once('/').unwrap_or(("", &pattern));
             let Some(mount) = mount_at(self.pod, self.container, &pattern) else { continue };
             let config_map: Key = (self.survey.namespace(), mount.config_map.clone());
+            if let Err(refusal) = readable(self.survey, &config_map) {
+                return Place::Unclear(refusal);
+            }
             let suffix = last.strip_prefix('*').filter(|suffix| suffix.starts_with('.'));
             for (name, text) in entries(self.survey, &config_map) {
                 let matches = suffix.map_or(last == name, |suffix| name.ends_with(suffix));
@@ -500,6 +511,11 @@ fn node_local(survey: &Survey, set: &DaemonSet) -> Option<Layer> {
         version: None,
         environment: Environment::default(),
     };
+    let forbidden = names.iter().map(|name| readable(survey, &(KUBE_SYSTEM.to_owned(), name.clone())));
+    if let Some(refusal) = forbidden.filter_map(Result::err).next() {
+        layer.place = Place::Unclear(refusal);
+        return Some(layer);
+    }
     // The base Corefile is whatever else the pod mounts, under the names its file has had.
     let of_base = names.iter().filter(|name| *name != "kube-dns").find_map(|name| {
         let key: Key = (KUBE_SYSTEM.to_owned(), name.clone());
@@ -542,6 +558,20 @@ fn node_local(survey: &Survey, set: &DaemonSet) -> Option<Layer> {
 
 fn unclear(why: String, remedy: &str) -> Place {
     Place::Unclear(Refusal::new(RefusalKind::Unsure, "", why, remedy))
+}
+
+/// Whether what a ConfigMap says, or that it does not exist, is known.
+fn readable(survey: &Survey, config_map: &Key) -> Result<(), Refusal> {
+    if !survey.is_forbidden(config_map) {
+        return Ok(());
+    }
+    let (namespace, name) = config_map;
+    Err(Refusal::new(
+        RefusalKind::Unsure,
+        "",
+        format!("ConfigMap {namespace}/{name} cannot be read"),
+        "grant get, list, watch, update and patch on it: docs/stub-domains.md (Rights)",
+    ))
 }
 
 fn neighbour(config_map: &Key, key: &str, text: &str) -> Neighbour {
@@ -671,6 +701,13 @@ fn signs(metadata: &ObjectMeta, key: &str, found: &mut Vec<String>) {
         if let Some(mark) = labels.keys().chain(annotations.keys()).find(|mark| mark.starts_with(prefix)) {
             sign(who, mark.clone());
         }
+    }
+    if labels.contains_key("dns.operator.openshift.io/owning-dns") {
+        sign("OpenShift's DNS operator", "label dns.operator.openshift.io/owning-dns".to_owned());
+    }
+    let owners = metadata.owner_references.iter().flatten();
+    for owner in owners.filter(|owner| owner.controller == Some(true)) {
+        sign(&format!("{} {}", owner.kind, owner.name), "controller in ownerReferences".to_owned());
     }
     for entry in metadata.managed_fields.iter().flatten() {
         let manager = entry.manager.as_deref().unwrap_or_default();

@@ -31,7 +31,7 @@ pub struct Survey {
     pub custom_dns: Option<DynamicObject>,
     /// The Service pods ask.
     pub service: Option<Service>,
-    /// One pod behind the Service, or its workload's template: image, arguments, volumes.
+    /// The template of what runs the pods behind the Service, or one of them: image, arguments, volumes.
     pub pod: Option<PodSpec>,
     /// What runs these pods.
     pub workload: Option<Workload>,
@@ -39,14 +39,23 @@ pub struct Survey {
     pub endpoints: Vec<SocketAddr>,
     /// NodeLocal DNSCache.
     pub node_local: Option<DaemonSet>,
-    /// Every ConfigMap one of them mounts; `None` for one that does not exist.
-    pub config_maps: BTreeMap<Key, Option<ConfigMap>>,
+    /// Every ConfigMap one of them mounts.
+    pub config_maps: BTreeMap<Key, Result<ConfigMap, Missing>>,
     /// Some node, if we may read nodes: its labels name the distribution.
     pub node: Option<Node>,
     /// `kube-system/kubeadm-config` exists.
     pub kubeadm: bool,
     /// The name servers of our own resolv.conf.
     pub nameservers: Vec<IpAddr>,
+}
+
+/// Why a ConfigMap is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It does not exist.
+    Absent,
+    /// We may not read it.
+    Forbidden,
 }
 
 /// A Deployment or DaemonSet.
@@ -68,6 +77,17 @@ pub enum SurveyError {
         what: String,
         /// What came back.
         error: kube::Error,
+    },
+    /// A platform's own resource is there, and we may not read it.
+    #[error(
+        "{plural}.{group} is what configures cluster DNS here and cannot be read; grant a ClusterRole with get and \
+         update on {plural}.{group} default: docs/stub-domains.md (Rights)"
+    )]
+    Right {
+        /// The resource's API group.
+        group: String,
+        /// The resource.
+        plural: String,
     },
     /// No answer.
     #[error("the API server did not answer within {} s", SURVEY_TIMEOUT.as_secs())]
@@ -93,7 +113,14 @@ impl Survey {
 
     /// A ConfigMap a volume names, if it exists.
     pub fn config_map(&self, namespace: &str, name: &str) -> Option<&ConfigMap> {
-        self.config_maps.get(&(namespace.to_owned(), name.to_owned()))?.as_ref()
+        self.config_maps.get(&(namespace.to_owned(), name.to_owned()))?.as_ref().ok()
+    }
+
+    /// Whether a ConfigMap is one we may not read.
+    pub fn is_forbidden(&self, config_map: &Key) -> bool {
+        self.config_maps
+            .get(config_map)
+            .is_some_and(|found| found.as_ref().err() == Some(&Missing::Forbidden))
     }
 
     /// The namespace of the cluster's DNS.
@@ -131,6 +158,11 @@ impl Reader<'_> {
             survey.endpoints = self.endpoints(&service).await?;
             (survey.pod, survey.workload, survey.service) = (pod, workload, Some(service));
         }
+        survey.nameservers = own_nameservers();
+        if survey.openshift.is_some() || survey.custom_dns.is_some() {
+            // The ConfigMaps there are made from these.
+            return Ok(survey);
+        }
         let mut wanted: Vec<Key> = Vec::new();
         let namespace = survey.namespace();
         wanted.extend(survey.pod.iter().flat_map(|pod| mounted(&namespace, pod)));
@@ -140,7 +172,6 @@ impl Reader<'_> {
             let found = self.config_map(&key).await?;
             survey.config_maps.insert(key, found);
         }
-        survey.nameservers = own_nameservers();
         Ok(survey)
     }
 
@@ -156,9 +187,25 @@ impl Reader<'_> {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
         match api.get("default").await {
             Ok(found) => Ok(Some(found)),
-            // Where the API does not exist the answer is 404, and no Status but a line of text; without any right, 403.
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
+            // Where the API does not exist the answer is 404, and no Status but a line of text; without any right, 403,
+            // whether it exists or not.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                if self.serves(group, version, plural).await? {
+                    return Err(SurveyError::Right { group: group.to_owned(), plural: plural.to_owned() });
+                }
+                Ok(None)
+            }
             Err(error) => Err(failed(format!("{plural}.{group}/default"), error)),
+        }
+    }
+
+    /// Discovery, which everyone who has logged in may read.
+    async fn serves(&self, group: &str, version: &str, plural: &str) -> Result<bool, SurveyError> {
+        match self.client.list_api_group_resources(&format!("{group}/{version}")).await {
+            Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == plural)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(error) => Err(failed(format!("the resources of {group}/{version}"), error)),
         }
     }
 
@@ -201,7 +248,7 @@ impl Reader<'_> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let found = pods.list(&ListParams::default().labels(&labels.join(","))).await;
         let found = found.map_err(|e| failed(format!("the pods of {namespace}"), e))?;
-        let spec = found.items.into_iter().find_map(|pod| pod.spec);
+        let spec = best(found.items).and_then(|pod| pod.spec);
 
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
         let listed = deployments.list(&ListParams::default()).await;
@@ -218,7 +265,7 @@ impl Reader<'_> {
             let Some(template) = template else { continue };
             let labels = template.metadata.and_then(|m| m.labels).unwrap_or_default();
             if selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
-                return Ok((spec.or(template.spec), Some(workload)));
+                return Ok((template.spec.or(spec), Some(workload)));
             }
         }
         Ok((spec, None))
@@ -236,9 +283,13 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    async fn config_map(&self, (namespace, name): &Key) -> Result<Option<ConfigMap>, SurveyError> {
+    async fn config_map(&self, (namespace, name): &Key) -> Result<Result<ConfigMap, Missing>, SurveyError> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        api.get_opt(name).await.map_err(|error| failed(format!("ConfigMap {namespace}/{name}"), error))
+        match api.get_opt(name).await {
+            Ok(found) => Ok(found.ok_or(Missing::Absent)),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Err(Missing::Forbidden)),
+            Err(error) => Err(failed(format!("ConfigMap {namespace}/{name}"), error)),
+        }
     }
 
     async fn node(&self) -> Result<Option<Node>, SurveyError> {
@@ -268,6 +319,15 @@ fn is_headless(service: &Service) -> bool {
     service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None")
 }
 
+/// The pod that tells most of what answers now: not one that was evicted, or is about to go.
+fn best(pods: Vec<Pod>) -> Option<Pod> {
+    let runs = |pod: &Pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
+    };
+    pods.into_iter().min_by_key(|pod| !runs(pod))
+}
+
 /// The pod of a DaemonSet.
 pub fn template(set: &DaemonSet) -> Option<PodSpec> {
     set.spec.as_ref()?.template.spec.clone()
@@ -292,6 +352,8 @@ fn mounted(namespace: &str, pod: &PodSpec) -> Vec<Key> {
         let projected = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
         names.extend(projected.filter_map(|source| source.config_map.as_ref()).map(|s| s.name.as_str()));
     }
+    // In every pod, for its ServiceAccount.
+    names.retain(|name| *name != "kube-root-ca.crt");
     names.sort_unstable();
     names.dedup();
     names.into_iter().map(|name| (namespace.to_owned(), name.to_owned())).collect()
@@ -321,3 +383,6 @@ fn own_nameservers() -> Vec<IpAddr> {
     };
     text.lines().filter_map(address_of).collect()
 }
+
+#[cfg(test)]
+mod tests;

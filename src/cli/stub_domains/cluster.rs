@@ -348,7 +348,7 @@ impl Remove {
 fn orphans<'r>(record: &'r Record, seen: &[String]) -> Vec<&'r str> {
     let left = |entry: &Entry| {
         let there = matches!(entry.state, State::Propagating | State::Verified);
-        entry.state != State::Removed && (there || entry.written.is_some() || entry.after.is_some())
+        entry.state != State::Removed && (there || entry.written.is_some())
     };
     let places = record.places.iter().filter(|(place, entry)| left(entry) && !seen.contains(place));
     places.map(|(place, _)| place.as_str()).collect()

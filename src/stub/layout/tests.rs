@@ -211,6 +211,17 @@ fn the_marks_of_other_writers_are_found() {
             Flavour::K3s,
         ),
         (eks, "the EKS add-on", Flavour::EksAddon),
+        (
+            json!({"labels": {"dns.operator.openshift.io/owning-dns": "default"}}),
+            "OpenShift's DNS operator",
+            Flavour::Coredns,
+        ),
+        (
+            json!({"ownerReferences": [{"apiVersion": "example/v1", "kind": "Dns", "name": "main", "uid": "1",
+                "controller": true}]}),
+            "Dns main",
+            Flavour::Coredns,
+        ),
     ];
     for (metadata, who, flavour) in cases {
         let layer = only(&Survey::coredns(KUBEADM).marking("coredns", metadata.clone()));
@@ -252,4 +263,27 @@ fn versions_are_read_from_tags_of_every_form() {
     for (image, version) in cases {
         assert_eq!(Version::of_image(image), version, "{image}");
     }
+}
+
+/// [T4] Only a ConfigMap that is needed has to be readable.
+#[test]
+fn a_config_map_we_may_not_read_leaves_the_place_unclear_only_where_it_is_needed() {
+    let unread = |survey: &Survey, name: &str| {
+        let found = layers(survey);
+        let Place::Unclear(refusal) = &found.last().expect("a layer").place else {
+            panic!("{name}: {:?}", found)
+        };
+        assert_eq!(refusal.kind, RefusalKind::Unsure);
+        assert_eq!(refusal.why, format!("ConfigMap kube-system/{name} cannot be read"));
+        assert!(refusal.remedy.starts_with("grant get, list, watch, update and patch"), "{}", refusal.remedy);
+    };
+    unread(&Survey::coredns(KUBEADM).forbidding("coredns"), "coredns");
+    let custom = Survey::coredns(K3S).mounting("/etc/coredns/custom", "coredns-custom");
+    unread(&custom.forbidding("coredns-custom"), "coredns-custom");
+    let local = Survey::coredns(KUBEADM).node_local("nodelocaldns", "Corefile", NODE_LOCAL, &["kube-dns"]);
+    unread(&local.clone().forbidding("kube-dns"), "kube-dns");
+    unread(&local.forbidding("nodelocaldns"), "nodelocaldns");
+    // Nothing imports this one.
+    let beside = Survey::coredns(KUBEADM).mounting("/etc/coredns/custom", "other").forbidding("other");
+    assert_eq!(only(&beside).place.name(), "ConfigMap kube-system/coredns Corefile");
 }

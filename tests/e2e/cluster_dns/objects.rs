@@ -259,6 +259,8 @@ fn daemon_set() -> Value {
 fn pod(cluster: &Cluster, name: &str, owned_by: &Value, address: &str) -> Value {
     let template = &owned_by["spec"]["template"];
     let mut spec = template["spec"].clone();
+    let volumes = spec["volumes"].as_array_mut().expect("volumes");
+    volumes.push(kube_api_access());
     spec["nodeName"] = NODE_NAME.into();
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -284,6 +286,16 @@ fn pod(cluster: &Cluster, name: &str, owned_by: &Value, address: &str) -> Value 
     });
     set_status(cluster, &format!("{}/{name}", core("pods")), &status);
     created
+}
+
+/// What the ServiceAccount admission controller adds to every pod.
+fn kube_api_access() -> Value {
+    json!({ "name": "kube-api-access-8xk2p", "projected": { "defaultMode": 420, "sources": [
+        { "serviceAccountToken": { "expirationSeconds": 3607, "path": "token" } },
+        { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+        { "downwardAPI": { "items": [{ "path": "namespace", "fieldRef": {
+            "apiVersion": "v1", "fieldPath": "metadata.namespace" } }] } },
+    ] } })
 }
 
 fn owner(of: &Value) -> Value {

@@ -1,0 +1,163 @@
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::stub::fixture::object;
+
+const OPENSHIFT: &str = "/apis/operator.openshift.io/v1";
+const ACK: &str = "/apis/networking.alibabacloud.com/v1beta1";
+
+fn replied(code: u16, body: &Value) -> Response<Body> {
+    let body = Body::from(serde_json::to_vec(body).expect("JSON"));
+    Response::builder().status(code).body(body).expect("a response")
+}
+
+/// An API server that has these objects, keeps these paths from us, and knows nothing else.
+fn server(objects: &[(&str, Value)], forbidden: &[&str]) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let objects: BTreeMap<String, Value> =
+        objects.iter().map(|(path, object)| ((*path).to_owned(), object.clone())).collect();
+    let forbidden: Vec<String> = forbidden.iter().map(|path| (*path).to_owned()).collect();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = asked.clone();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let path = request.uri().path().to_owned();
+        let failure = |code: u16, reason: &str| {
+            replied(
+                code,
+                &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": path, "reason": reason,
+                    "code": code}),
+            )
+        };
+        let response = match objects.get(&path) {
+            _ if forbidden.contains(&path) => failure(403, "Forbidden"),
+            Some(object) => replied(200, object),
+            None if ["pods", "deployments", "daemonsets", "nodes", "endpointslices", "services"]
+                .iter()
+                .any(|list| path.ends_with(&format!("/{list}"))) =>
+            {
+                replied(200, &json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []}))
+            }
+            None => failure(404, "NotFound"),
+        };
+        log.lock().expect("a lock").push(path);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    (Client::new(service, "default"), asked)
+}
+
+fn in_kube_system(kind: &str) -> String {
+    let group = if kind.starts_with("deployments") { "/apis/apps/v1" } else { "/api/v1" };
+    format!("{group}/namespaces/kube-system/{kind}")
+}
+
+/// A CoreDNS whose pods have what every pod has.
+fn cluster() -> Vec<(String, Value)> {
+    let labels = json!({"k8s-app": "kube-dns"});
+    let pod = json!({
+        "containers": [{"name": "coredns"}],
+        "volumes": [
+            {"name": "config-volume", "configMap": {"name": "coredns"}},
+            {"name": "custom", "configMap": {"name": "coredns-custom", "optional": true}},
+            {"name": "kube-api-access-x", "projected": {"sources": [
+                {"serviceAccountToken": {"path": "token"}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            ]}},
+        ],
+    });
+    let deployments = json!({"kind": "DeploymentList", "apiVersion": "apps/v1", "metadata": {}, "items": [
+        {"metadata": {"name": "coredns"}, "spec": {"selector": {}, "template":
+            {"metadata": {"labels": labels}, "spec": pod}}}]});
+    let service = json!({"kind": "Service", "apiVersion": "v1",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system"}, "spec": {"selector": labels}});
+    let corefile = json!({"kind": "ConfigMap", "apiVersion": "v1",
+        "metadata": {"name": "coredns", "namespace": "kube-system"}, "data": {"Corefile": ".:53 {\n}\n"}});
+    vec![
+        (in_kube_system("services/kube-dns"), service),
+        (in_kube_system("deployments"), deployments),
+        (in_kube_system("configmaps/coredns"), corefile),
+    ]
+}
+
+async fn read(more: &[(&str, Value)], forbidden: &[&str]) -> (Result<Survey, SurveyError>, Vec<String>) {
+    let cluster = cluster();
+    let mut objects: Vec<_> = cluster.iter().map(|(path, object)| (path.as_str(), object.clone())).collect();
+    objects.extend_from_slice(more);
+    let (client, asked) = server(&objects, forbidden);
+    let survey = Survey::read(&client).await;
+    let asked = asked.lock().expect("a lock").clone();
+    (survey, asked)
+}
+
+/// [T2] Every pod mounts the CA of the cluster, which no right of ours covers.
+#[tokio::test]
+async fn what_every_pod_mounts_is_not_read_and_what_is_forbidden_is_no_failure() {
+    let root = in_kube_system("configmaps/kube-root-ca.crt");
+    let custom = in_kube_system("configmaps/coredns-custom");
+    let (survey, asked) = read(&[], &[&root, &custom]).await;
+    let survey = survey.expect("a survey");
+    assert!(!asked.contains(&root), "{asked:?}");
+    assert!(survey.config_map("kube-system", "coredns").is_some());
+    assert!(survey.is_forbidden(&("kube-system".to_owned(), "coredns-custom".to_owned())));
+    assert!(!survey.is_forbidden(&("kube-system".to_owned(), "coredns".to_owned())));
+
+    let (survey, _) = read(&[], &[]).await;
+    let custom = ("kube-system".to_owned(), "coredns-custom".to_owned());
+    assert!(!survey.expect("a survey").is_forbidden(&custom), "absent");
+}
+
+/// [T2] Where a platform has a resource of its own, an edit of what its operator writes would not last.
+#[tokio::test]
+async fn a_platforms_resource_we_may_not_read_is_not_taken_for_absent() {
+    for (api, plural) in
+        [(OPENSHIFT, "dnses.operator.openshift.io"), (ACK, "customdnsconfigs.networking.alibabacloud.com")]
+    {
+        let resource = plural.split_once('.').expect("a group").0;
+        let path = format!("{api}/{resource}/default");
+        let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": &api["/apis/".len()..],
+            "resources": [{"name": resource, "singularName": "", "namespaced": false, "kind": "X", "verbs": []}]});
+        let (survey, _) = read(&[(api, list)], &[&path]).await;
+        let error = survey.expect_err(plural).to_string();
+        assert!(error.contains(&format!("ClusterRole with get and update on {plural} default")), "{error}");
+        let (survey, _) = read(&[], &[&path]).await;
+        survey.expect("a cluster that has no such API");
+    }
+}
+
+/// [T2]
+#[tokio::test]
+async fn a_platforms_resource_makes_the_config_maps_needless() {
+    let dns =
+        json!({"kind": "DNS", "apiVersion": "operator.openshift.io/v1", "metadata": {"name": "default"}});
+    let path = format!("{OPENSHIFT}/dnses/default");
+    let (survey, asked) = read(&[(&path, dns)], &[]).await;
+    let survey = survey.expect("a survey");
+    assert!(survey.openshift.is_some() && survey.config_maps.is_empty());
+    assert!(!asked.contains(&in_kube_system("configmaps/coredns")), "{asked:?}");
+}
+
+/// [T2] A pod that was evicted long ago mounts what was right then.
+#[tokio::test]
+async fn the_workloads_template_counts_and_without_one_a_pod_that_runs() {
+    let pod = |name: &str, phase: &str, metadata: Value| {
+        let mut pod = json!({"metadata": metadata, "spec": {"containers": [{"name": name}]},
+            "status": {"phase": phase}});
+        pod["metadata"]["name"] = name.into();
+        pod
+    };
+    let pods = [
+        pod("evicted", "Failed", json!({})),
+        pod("leaving", "Running", json!({"deletionTimestamp": "2026-01-01T00:00:00Z"})),
+        pod("running", "Running", json!({})),
+    ];
+    let found = best(pods.iter().cloned().map(object).collect()).expect("a pod");
+    assert_eq!(found.metadata.name.as_deref(), Some("running"));
+    assert!(best(vec![object(pods[0].clone())]).is_some(), "better than none");
+
+    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods});
+    let (survey, _) = read(&[(&in_kube_system("pods"), list)], &[]).await;
+    assert_eq!(survey.expect("a survey").pod.expect("a pod").containers[0].name, "coredns");
+}
