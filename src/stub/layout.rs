@@ -4,14 +4,15 @@
 //! cluster DNS to the node's resolver. In each, one object and one key is the place; a place that someone else writes
 //! is only told about (`managed_by`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapProjection, Container, KeyToPath, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::corefile::{self, Bind, Corefile, ImportKind};
+use super::corefile::{self, Bind, Corefile, Import, ImportKind};
 use super::emit::Flavour;
 use super::survey::{KUBE_SYSTEM, Key, Survey, Workload, node_cache, template};
 use super::{DNS_PORT, Refusal, RefusalKind};
@@ -66,11 +67,11 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// The place, as the record and messages name it: no two layers have the same.
+    /// The place, as people and the record name it. No two layers of a cluster share one.
     pub fn name(&self) -> String {
-        match self.place {
-            Place::Nowhere | Place::Unclear(_) => format!("{}: no place", self.role.as_str()),
-            _ => self.place.name(),
+        match &self.place {
+            Place::Nowhere | Place::Unclear(_) => format!("{} ({})", self.place.name(), self.role.as_str()),
+            place => place.name(),
         }
     }
 }
@@ -178,8 +179,10 @@ pub enum Place {
     StubDomains {
         /// The ConfigMap.
         config_map: Key,
-        /// The Corefile that NodeLocal adds them to.
+        /// The Corefile that NodeLocal adds them to, and what that imports.
         beside: Vec<Neighbour>,
+        /// NodeLocal reads them, perhaps beside kube-dns.
+        node_local: bool,
     },
     /// `spec.servers` of OpenShift's `dnses.operator.openshift.io/default`.
     OpenShift,
@@ -242,17 +245,15 @@ impl std::fmt::Display for Version {
 pub fn layers(survey: &Survey) -> Vec<Layer> {
     let mut layers = vec![cluster_dns(survey)];
     if let Some(layer) = survey.node_local.as_ref().and_then(|set| node_local(survey, set)) {
+        // Where it takes the Service's address for itself, no pod reaches cluster DNS there.
+        layers[0].endpoints.retain(|endpoint| !layer.endpoints.contains(endpoint));
         let same = layers.iter_mut().find(|other| is_same(&other.place, &layer.place));
         match same {
             // kube-dns and NodeLocal read the same key: one edit, proved at both.
             Some(other) => {
                 other.endpoints.extend(layer.endpoints);
                 other.why.extend(layer.why);
-                if let (Place::StubDomains { beside, .. }, Place::StubDomains { beside: more, .. }) =
-                    (&mut other.place, layer.place)
-                {
-                    beside.extend(more);
-                }
+                other.place = layer.place;
             }
             None => layers.push(layer),
         }
@@ -306,7 +307,7 @@ fn cluster_dns(survey: &Survey) -> Layer {
             return layer;
         }
         layer.managed_by = writers(survey, &mount, STUB_DOMAINS);
-        layer.place = Place::StubDomains { config_map: mount, beside: Vec::new() };
+        layer.place = Place::StubDomains { config_map: mount, beside: Vec::new(), node_local: false };
         return layer;
     }
     coredns(survey, pod, &mut layer);
@@ -400,7 +401,7 @@ fn coredns(survey: &Survey, pod: &PodSpec, layer: &mut Layer) {
         );
         return;
     };
-    let process = Process { survey, pod, container, path: &path };
+    let process = Process { survey, namespace: survey.namespace(), pod, container, path: &path };
     layer.flavour = flavour(survey, &main);
     layer.place = process.place(&main, &key, text, layer);
     layer.managed_by = match &layer.place {
@@ -412,65 +413,66 @@ fn coredns(survey: &Survey, pod: &PodSpec, layer: &mut Layer) {
 /// A running CoreDNS and its files.
 struct Process<'s> {
     survey: &'s Survey,
+    namespace: String,
     pod: &'s PodSpec,
     container: &'s Container,
+    /// Its Corefile.
     path: &'s str,
+}
+
+/// What a layout needs of a Corefile.
+struct Root {
+    port: u16,
+    bind: Bind,
+    imports: Vec<Import>,
+}
+
+impl Root {
+    fn read(text: &str, environment: &Environment) -> Result<Root, Refusal> {
+        environment.process(|process| {
+            let file = Corefile::parse(text, process)?;
+            let port = file.root_port().unwrap_or(process.port);
+            Ok(Root { port, bind: file.root_bind()?, imports: file.imports().to_vec() })
+        })
+    }
+}
+
+/// What the imports outside of all server blocks bring.
+#[derive(Default)]
+struct Imported {
+    beside: Vec<Neighbour>,
+    /// A key that would be imported if it existed.
+    own_key: Option<(Key, String)>,
+    user_file: Option<(Key, String)>,
+    why: Vec<String>,
+}
+
+impl Imported {
+    fn add(&mut self, other: Neighbour) {
+        if !self.beside.contains(&other) {
+            self.beside.push(other);
+        }
+    }
 }
 
 impl Process<'_> {
     /// Decides between a key of our own, a user's imported Corefile and the main one.
     fn place(&self, main: &Key, key: &str, text: &str, layer: &mut Layer) -> Place {
-        // The texts of a Corefile are all the refusal needs; the rest is owned.
-        let read = layer.environment.process(|process| {
-            let file = Corefile::parse(text, process)?;
-            Ok((file.root_port().unwrap_or(DNS_PORT), file.root_bind()?, file.imports().to_vec()))
-        });
-        let (port, bind, imports) = match read {
+        let read = Root::read(text, &layer.environment)
+            .and_then(|root| Ok((self.imported(main, key, &root.imports)?, root.port, root.bind)));
+        let (imported, port, bind) = match read {
             Ok(read) => read,
             Err(refusal) => return Place::Unclear(refusal),
         };
-        let mut beside = Vec::new();
-        let mut own_key = None;
-        let mut user_file = None;
-        let of_files = |import: &&corefile::Import| {
-            import.place == corefile::Place::Top && import.kind != ImportKind::Snippet
-        };
-        for import in imports.iter().filter(of_files) {
-            let pattern = absolute(self.path, &import.argument);
-            let (dir, last) = pattern.rsplit_once('/').unwrap_or(("", &pattern));
-            let Some(mount) = mount_at(self.pod, self.container, &pattern) else { continue };
-            let config_map: Key = (self.survey.namespace(), mount.config_map.clone());
-            if let Err(refusal) = readable(self.survey, &config_map) {
-                return Place::Unclear(refusal);
-            }
-            let suffix = last.strip_prefix('*').filter(|suffix| suffix.starts_with('.'));
-            for (name, text) in entries(self.survey, &config_map) {
-                let matches = suffix.map_or(last == name, |suffix| name.ends_with(suffix));
-                if matches && &config_map != main {
-                    beside.push(neighbour(&config_map, name, text));
-                }
-            }
-            match suffix {
-                Some(suffix @ (".server" | ".include")) if !mount.sub_path && mount.key.is_none() => {
-                    layer.why.push(format!(
-                        "line {} imports {dir}/*{suffix}: ConfigMap {}/{}",
-                        import.line, config_map.0, config_map.1
-                    ));
-                    own_key.get_or_insert((config_map, format!("{DATA_KEY}{suffix}")));
-                }
-                None if last == COREFILE && user_file.is_none() => {
-                    user_file = Some((config_map, mount.key.unwrap_or_else(|| last.to_owned())));
-                }
-                _ => {}
-            }
-        }
+        layer.why.extend(imported.why);
+        let mut beside = imported.beside;
         let this = neighbour(main, key, text);
-        if let Some((config_map, key)) = own_key {
+        if let Some((config_map, key)) = imported.own_key {
             beside.insert(0, this);
             beside.retain(|other| !other.is_at(&config_map, &key));
             return Place::DataKey { config_map, key, port, bind, beside };
         }
-        if let Some((config_map, key)) = user_file {
+        if let Some((config_map, key)) = imported.user_file {
             layer.why.push(format!(
                 "it imports the user's Corefile of ConfigMap {}/{}",
                 config_map.0, config_map.1
@@ -481,6 +483,110 @@ impl Process<'_> {
         }
         Place::Corefile { config_map: main.clone(), key: key.to_owned(), port, bind, beside }
     }
+
+    /// Refuses an import of what we cannot read: one of our zones might be served there.
+    fn imported(&self, main: &Key, key: &str, imports: &[Import]) -> Result<Imported, Refusal> {
+        let mut found = Imported::default();
+        let of_files =
+            |import: &&Import| import.place == corefile::Place::Top && import.kind != ImportKind::Snippet;
+        for import in imports.iter().filter(of_files) {
+            let pattern = absolute(self.path, &import.argument);
+            let plain = !pattern.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."));
+            let known = match import.kind {
+                _ if !plain => None,
+                ImportKind::Glob => self.glob(import, &pattern, &mut found)?,
+                _ => self.file(&pattern, &mut found)?,
+            };
+            known.ok_or_else(|| {
+                Refusal::new(
+                    RefusalKind::Unsure,
+                    format!("ConfigMap {}/{} key {key} line {}", main.0, main.1, import.line),
+                    format!(
+                        "what it imports from {} is not certain to be keys of one ConfigMap",
+                        import.argument
+                    ),
+                    "import from a directory that one ConfigMap is mounted at, or tell cluster DNS by hand: \
+                     `globaldns stub-domains emit --list`",
+                )
+            })?;
+        }
+        found.beside.retain(|other| !other.is_at(main, key));
+        Ok(found)
+    }
+
+    /// `None`: it cannot be told what is there.
+    fn file(&self, path: &str, found: &mut Imported) -> Result<Option<()>, Refusal> {
+        let Some(Mount { config_map, key: Some(key), .. }) = mount_at(self.pod, self.container, path) else {
+            return Ok(None);
+        };
+        let config_map = self.config_map(config_map)?;
+        if let Some((_, text)) = texts(self.survey, &config_map).into_iter().find(|(name, _)| *name == key) {
+            found.add(neighbour(&config_map, &key, &text));
+        }
+        if path.ends_with(&format!("/{COREFILE}")) {
+            found.user_file.get_or_insert((config_map, key));
+        }
+        Ok(Some(()))
+    }
+
+    /// `None`: it cannot be told what is there.
+    fn glob(&self, import: &Import, pattern: &str, found: &mut Imported) -> Result<Option<()>, Refusal> {
+        let Some((dir, last)) = pattern.rsplit_once('/') else { return Ok(None) };
+        let special = |text: &str| text.contains(['*', '?', '[', ']', '\\']);
+        let Some((start, end)) = last.split_once('*') else { return Ok(None) };
+        if special(dir) || special(start) || special(end) {
+            return Ok(None);
+        }
+        let matches = |name: &str| {
+            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+        };
+        // Files that are mounted there one by one.
+        for mount in self.container.volume_mounts.iter().flatten() {
+            let is_there =
+                mount.mount_path.rsplit_once('/').is_some_and(|(of, name)| of == dir && matches(name));
+            if is_there {
+                let mut one = Imported::default();
+                if self.file(&mount.mount_path, &mut one)?.is_none() {
+                    return Ok(None);
+                }
+                one.beside.into_iter().for_each(|other| found.add(other));
+            }
+        }
+        let (config_map, items, inside) = match origin(self.pod, self.container, pattern) {
+            // The images of CoreDNS have no files of their own.
+            Origin::Image => return Ok(Some(())),
+            Origin::ConfigMap { name, items, inside, sub_path: false } => (name, items, inside),
+            _ => return Ok(None),
+        };
+        let config_map = self.config_map(config_map)?;
+        let (dir_inside, _) = inside.rsplit_once('/').unwrap_or_default();
+        for (key, text) in texts(self.survey, &config_map) {
+            let chosen = items.iter().flatten().filter(|item| item.key == key).map(|item| item.path.as_str());
+            let mut paths = chosen.chain(items.is_none().then_some(key));
+            if paths.any(|path| {
+                let (of, name) = path.rsplit_once('/').unwrap_or(("", path));
+                of == dir_inside && matches(name)
+            }) {
+                found.add(neighbour(&config_map, key, &text));
+            }
+        }
+        // Where items choose the keys, a new key would not be mounted.
+        let takes_more = items.is_none() && dir_inside.is_empty();
+        if takes_more && start.is_empty() && matches!(end, ".server" | ".include") {
+            found.why.push(format!(
+                "line {} imports {dir}/*{end}: ConfigMap {}/{}",
+                import.line, config_map.0, config_map.1
+            ));
+            found.own_key.get_or_insert((config_map, format!("{DATA_KEY}{end}")));
+        }
+        Ok(Some(()))
+    }
+
+    fn config_map(&self, name: String) -> Result<Key, Refusal> {
+        let config_map = (self.namespace.clone(), name);
+        readable(self.survey, &config_map)?;
+        Ok(config_map)
+    }
 }
 
 fn node_local(survey: &Survey, set: &DaemonSet) -> Option<Layer> {
@@ -489,12 +595,11 @@ fn node_local(survey: &Survey, set: &DaemonSet) -> Option<Layer> {
     let name = set.metadata.name.clone().unwrap_or_default();
     let arguments = arguments(container);
     let addresses = flag(&arguments, "localip").unwrap_or_default();
-    let link_local = |ip: &IpAddr| matches!(ip, IpAddr::V4(v4) if v4.is_link_local());
+    // With iptables rules the address of the Service is one of them.
     let endpoints: Vec<_> = addresses
         .split(',')
         .filter_map(|text| text.trim().parse().ok())
-        .filter(link_local)
-        .map(|ip| SocketAddr::new(ip, DNS_PORT))
+        .map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT))
         .collect();
     let volumes = pod.volumes.iter().flatten().filter_map(|v| v.config_map.as_ref());
     let names: Vec<String> = volumes.map(|source| source.name.clone()).collect();
@@ -516,6 +621,8 @@ fn node_local(survey: &Survey, set: &DaemonSet) -> Option<Layer> {
         layer.place = Place::Unclear(refusal);
         return Some(layer);
     }
+    let path = flag(&arguments, "conf").unwrap_or_else(|| format!("/etc/coredns/{COREFILE}"));
+    let process = Process { survey, namespace: KUBE_SYSTEM.to_owned(), pod: &pod, container, path: &path };
     // The base Corefile is whatever else the pod mounts, under the names its file has had.
     let of_base = names.iter().filter(|name| *name != "kube-dns").find_map(|name| {
         let key: Key = (KUBE_SYSTEM.to_owned(), name.clone());
@@ -527,8 +634,20 @@ fn node_local(survey: &Survey, set: &DaemonSet) -> Option<Layer> {
         layer.why.push("it mounts ConfigMap kube-dns, so stubDomains is read".to_owned());
         let config_map = (KUBE_SYSTEM.to_owned(), "kube-dns".to_owned());
         layer.managed_by = writers(survey, &config_map, STUB_DOMAINS);
-        let beside = of_base.iter().map(|(key, file, text)| neighbour(key, file, text)).collect();
-        layer.place = Place::StubDomains { config_map, beside };
+        let mut beside = Vec::new();
+        if let Some((base, file, text)) = &of_base {
+            beside.push(neighbour(base, file, text));
+            // What cannot be read is the plan's to refuse: a removal goes on.
+            let imports = Root::read(text, &layer.environment).map(|root| root.imports).unwrap_or_default();
+            match process.imported(base, file, &imports) {
+                Ok(imported) => beside.extend(imported.beside),
+                Err(refusal) => {
+                    layer.place = Place::Unclear(refusal);
+                    return Some(layer);
+                }
+            }
+        }
+        layer.place = Place::StubDomains { config_map, beside, node_local: true };
         return Some(layer);
     }
     layer.flavour = Flavour::NodelocalCorefile;
@@ -545,12 +664,10 @@ fn node_local(survey: &Survey, set: &DaemonSet) -> Option<Layer> {
         layer.managed_by.push("kubespray (its ConfigMap is called nodelocaldns)".to_owned());
     }
     layer.environment = Environment::of(container);
-    let read = layer.environment.process(|process| {
-        let file = Corefile::parse(&text, process)?;
-        Ok((file.root_port().unwrap_or(DNS_PORT), file.root_bind()?))
-    });
+    let read = Root::read(&text, &layer.environment)
+        .and_then(|root| Ok((process.imported(&config_map, &key, &root.imports)?.beside, root)));
     layer.place = match read {
-        Ok((port, bind)) => Place::Corefile { config_map, key, port, bind, beside: Vec::new() },
+        Ok((beside, Root { port, bind, .. })) => Place::Corefile { config_map, key, port, bind, beside },
         Err(refusal) => Place::Unclear(refusal),
     };
     Some(layer)
@@ -587,46 +704,82 @@ fn entries<'s>(survey: &'s Survey, (namespace, name): &Key) -> Vec<(&'s str, &'s
     data.into_iter().flatten().map(|(key, text)| (key.as_str(), text.as_str())).collect()
 }
 
-/// What a path inside a container comes from.
+/// The keys of a ConfigMap as files: CoreDNS does not mind which field they are in.
+fn texts<'s>(survey: &'s Survey, config_map: &Key) -> Vec<(&'s str, Cow<'s, str>)> {
+    let binary = survey.config_map(&config_map.0, &config_map.1).and_then(|map| map.binary_data.as_ref());
+    let binary =
+        binary.into_iter().flatten().map(|(key, octets)| (key.as_str(), String::from_utf8_lossy(&octets.0)));
+    let plain = entries(survey, config_map).into_iter().map(|(key, text)| (key, Cow::Borrowed(text)));
+    plain.chain(binary).collect()
+}
+
+/// A ConfigMap that is mounted.
 struct Mount {
     config_map: String,
-    /// The data key, where the path names a file; `None` where it names a directory of keys or a pattern.
+    /// The data key, where the path names a file; `None` where it names the directory of keys.
     key: Option<String>,
     sub_path: bool,
 }
 
-/// The ConfigMap mounted at, or above, a path. A pattern is a path whose last part has a `*`.
+/// The ConfigMap mounted at, or above, a path.
 fn mount_at(pod: &PodSpec, container: &Container, path: &str) -> Option<Mount> {
+    let Origin::ConfigMap { name: config_map, items, inside, sub_path } = origin(pod, container, path) else {
+        return None;
+    };
+    let key = match items {
+        _ if inside.is_empty() => None,
+        Some(items) => Some(items.into_iter().find(|item| item.path == inside)?.key),
+        None => Some(inside),
+    };
+    Some(Mount { config_map, key, sub_path })
+}
+
+/// What a path inside a container comes from. A pattern is a path whose last part has a `*`.
+enum Origin {
+    /// Nothing is mounted there.
+    Image,
+    /// One ConfigMap: the keys that are mounted, if not all, and the path within the volume.
+    ConfigMap { name: String, items: Option<Vec<KeyToPath>>, inside: String, sub_path: bool },
+    /// Something else, or not certainly one.
+    Unclear,
+}
+
+fn origin(pod: &PodSpec, container: &Container, path: &str) -> Origin {
     let covers = |mount_path: &str| {
         let rest = path.strip_prefix(mount_path.trim_end_matches('/'))?;
         (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/').to_owned())
     };
     let mounts = container.volume_mounts.iter().flatten();
-    let (mount, rest) = mounts
+    let Some((mount, rest)) = mounts
         .filter_map(|mount| Some((mount, covers(&mount.mount_path)?)))
-        .max_by_key(|(mount, _)| mount.mount_path.len())?;
-    let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name)?;
-    let (config_map, items) = match (&volume.config_map, &volume.projected) {
+        .max_by_key(|(mount, _)| mount.mount_path.len())
+    else {
+        return Origin::Image;
+    };
+    let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name);
+    let Some(volume) = volume.filter(|_| mount.sub_path_expr.is_none()) else { return Origin::Unclear };
+    let parts = [mount.sub_path.clone().unwrap_or_default(), rest];
+    let inside = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+    let (name, items) = match (&volume.config_map, &volume.projected) {
         (Some(source), _) => (source.name.clone(), source.items.clone()),
         (None, Some(projected)) => {
-            let mut sources = projected.sources.iter().flatten().filter_map(|s| s.config_map.as_ref());
-            // With several sources a key's origin is not certain from its path alone, unless items name it.
-            let only = sources.next()?;
-            (only.name.clone(), only.items.clone())
+            let sources = projected.sources.as_deref().unwrap_or_default();
+            let maps: Vec<&ConfigMapProjection> =
+                sources.iter().filter_map(|s| s.config_map.as_ref()).collect();
+            let names =
+                |map: &&&ConfigMapProjection| map.items.iter().flatten().any(|item| item.path == inside);
+            let one = match (maps.iter().find(names), &maps[..]) {
+                (Some(map), _) => map,
+                // Beside other sources a pattern may match what is theirs.
+                (None, [only]) if sources.len() == 1 || !path.contains('*') => only,
+                _ => return Origin::Unclear,
+            };
+            (one.name.clone(), one.items.clone())
         }
-        (None, None) => return None,
+        (None, None) => return Origin::Unclear,
     };
-    let file = mount.sub_path.clone().or_else(|| (!rest.is_empty()).then_some(rest));
-    let is_pattern = path.contains('*');
-    let key = file.filter(|_| !is_pattern).map(|file| {
-        let item = items.iter().flatten().find(|item| item.path == file);
-        item.map_or(file, |item| item.key.clone())
-    });
-    // Where items choose the keys, a new key would not be mounted.
-    if is_pattern && items.is_some() {
-        return None;
-    }
-    Some(Mount { config_map, key, sub_path: mount.sub_path.is_some() })
+    let items = items.filter(|items| !items.is_empty());
+    Origin::ConfigMap { name, items, inside, sub_path: mount.sub_path.is_some() }
 }
 
 /// Command and arguments.

@@ -11,7 +11,7 @@ use super::corefile::{self, Bind, Block, Corefile, Plugin};
 use super::edit::Edit;
 use super::emit;
 use super::layout::{
-    Environment, Family, Layer, Neighbour, Place, Role, STUB_DOMAINS, Version, layers, writers,
+    Environment, Family, Layer, Neighbour, Place, STUB_DOMAINS, Version, layers, writers,
 };
 use super::survey::Survey;
 use super::write::MANAGER;
@@ -225,11 +225,11 @@ fn change(
             let block = stub.map(|stub| block(stub, *port, bind, layer.version, texts));
             edit_text(live, block.as_ref(), ours, layer, notes)
         }
-        Place::StubDomains { config_map, beside } => {
+        Place::StubDomains { config_map, beside, node_local } => {
             no_conflict(beside, stub, super::DNS_PORT, &layer.environment)?;
             let live = live(survey, config_map, STUB_DOMAINS);
             let edit = kube_dns::edit(live, stub, ours)?;
-            if let (Edit::Set(text), Role::NodeLocal) = (&edit, layer.role) {
+            if let (Edit::Set(text), true) = (&edit, *node_local) {
                 kube_dns::check_for_node_local(text)?;
             }
             Ok(changed(live.map(str::to_owned), edit))

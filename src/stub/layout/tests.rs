@@ -137,10 +137,13 @@ fn kube_dns_is_told_by_stub_domains() {
     ], "volumes": [{"name": "c", "configMap": {"name": "kube-dns", "optional": true}}]})));
     let layer = only(&survey);
     assert_eq!(layer.place.name(), "ConfigMap kube-system/kube-dns stubDomains");
+    assert!(matches!(layer.place, Place::StubDomains { node_local: false, .. }));
     // NodeLocal in front reads the same key: one place, proved at both.
     let both = layers(&survey.node_local("node-local-dns", "Corefile", NODE_LOCAL, &["kube-dns"]));
     assert_eq!(both.len(), 1);
     assert!(both[0].endpoints.contains(&"169.254.20.10:53".parse().expect("an address")));
+    let Place::StubDomains { node_local: true, beside, .. } = &both[0].place else { panic!("{both:?}") };
+    assert_eq!(beside.len(), 1, "NodeLocal's Corefile");
 }
 
 /// [T2] NodeLocal goes past CoreDNS: kubernetes/dns#592, submariner#1549.
@@ -154,7 +157,9 @@ fn node_local_is_a_second_layer() {
         ["ConfigMap kube-system/coredns Corefile", "ConfigMap kube-system/kube-dns stubDomains"]
     );
     let endpoints: Vec<_> = found[1].endpoints.iter().map(ToString::to_string).collect();
-    assert_eq!(endpoints, ["169.254.20.10:53"], "the Service address is cluster DNS's own");
+    assert_eq!(endpoints, ["169.254.20.10:53", "10.96.0.10:53"]);
+    let endpoints: Vec<_> = found[0].endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(endpoints, ["10.244.0.2:53", "10.244.0.3:53"], "NodeLocal answers at the Service address");
 }
 
 /// [T2]
@@ -286,4 +291,149 @@ fn a_config_map_we_may_not_read_leaves_the_place_unclear_only_where_it_is_needed
     // Nothing imports this one.
     let beside = Survey::coredns(KUBEADM).mounting("/etc/coredns/custom", "other").forbidding("other");
     assert_eq!(only(&beside).place.name(), "ConfigMap kube-system/coredns Corefile");
+}
+
+/// [T12]
+#[test]
+fn two_layers_without_a_place_have_two_names() {
+    let survey = Survey { service: None, ..Survey::coredns(KUBEADM) };
+    let survey = survey.node_local("nodelocaldns", "Corefile", NODE_LOCAL, &[]).forbidding("nodelocaldns");
+    let names: Vec<_> = layers(&survey).iter().map(Layer::name).collect();
+    assert_eq!(names, ["nothing (cluster-dns)", "nothing (node-local)"]);
+    let layer = only(&Survey::coredns(KUBEADM));
+    assert_eq!(layer.name(), layer.place.name());
+}
+
+/// [T2]
+#[test]
+fn without_a_root_block_the_port_is_that_of_the_process() {
+    let mut survey = Survey::coredns("corp {\n    forward . 10.0.0.1\n}\n");
+    let container = &mut survey.pod.as_mut().expect("a pod").containers[0];
+    container.args.get_or_insert_default().extend(["-dns.port".to_owned(), "1053".to_owned()]);
+    let layer = only(&survey);
+    assert!(matches!(layer.place, Place::Corefile { port: 1053, .. }), "{:?}", layer.place);
+}
+
+/// The keys that the place's own process reads beside it.
+fn beside(layer: &Layer) -> Vec<String> {
+    let (Place::DataKey { beside, .. } | Place::Corefile { beside, .. } | Place::StubDomains { beside, .. }) =
+        &layer.place
+    else {
+        panic!("{:?}", layer.place)
+    };
+    beside.iter().map(|other| format!("{}/{}", other.config_map.1, other.key)).collect()
+}
+
+/// [T4]
+#[test]
+fn whatever_an_import_matches_is_beside_the_place() {
+    let corp = "corp {\n    forward . 10.0.0.1\n}\n";
+    let with = |import: &str| {
+        Survey::coredns(&format!("{KUBEADM}import /etc/coredns/custom/{import}\n"))
+            .mounting("/etc/coredns/custom", "coredns-custom")
+            .having("kube-system", "coredns-custom", json!({"zone-a.conf": corp, "b.server": corp}))
+    };
+    let cases: [(&str, &[&str]); 7] = [
+        ("*", &["coredns-custom/b.server", "coredns-custom/zone-a.conf"]),
+        ("zone-*", &["coredns-custom/zone-a.conf"]),
+        ("zone-*.conf", &["coredns-custom/zone-a.conf"]),
+        ("*conf", &["coredns-custom/zone-a.conf"]),
+        ("b.server", &["coredns-custom/b.server"]),
+        ("zone-a.c*.conf", &[]),
+        ("*.server", &["coredns/Corefile", "coredns-custom/b.server"]),
+    ];
+    for (import, expected) in cases {
+        assert_eq!(beside(&only(&with(import))), expected, "{import}");
+    }
+    // CoreDNS does not mind in which field a key is.
+    let mut survey = with("*.server");
+    let map = survey
+        .config_maps
+        .values_mut()
+        .flatten()
+        .find(|map| map.metadata.name.as_deref() == Some("coredns-custom"));
+    let octets = k8s_openapi::ByteString(b"x.org {\n}\n".to_vec());
+    map.expect("one").binary_data = Some(BTreeMap::from([("c.server".to_owned(), octets)]));
+    assert_eq!(
+        beside(&only(&survey)),
+        ["coredns/Corefile", "coredns-custom/b.server", "coredns-custom/c.server"]
+    );
+}
+
+/// [T4]
+#[test]
+fn other_keys_of_the_corefiles_own_config_map_are_beside_it() {
+    let text = format!("{KUBEADM}import extra.conf\nimport more-*\n");
+    let mut survey = Survey::coredns(KUBEADM).having(
+        "kube-system",
+        "coredns",
+        json!({"Corefile": text, "extra.conf": "a.org {\n}\n", "more-1": "b.org {\n}\n"}),
+    );
+    let volumes = survey.pod.as_mut().expect("a pod").volumes.as_mut().expect("volumes");
+    volumes[0].config_map.as_mut().expect("one").items = None;
+    assert_eq!(beside(&only(&survey)), ["coredns/extra.conf", "coredns/more-1"]);
+}
+
+/// [T4] What cannot be read could serve one of our zones.
+#[test]
+fn an_import_of_what_we_cannot_read_leaves_the_place_unclear() {
+    let with = |import: &str, volume: serde_json::Value| {
+        let mut survey = Survey::coredns(&format!("{KUBEADM}import {import}\n"))
+            .mounting("/etc/coredns/custom", "coredns-custom");
+        let mut changed = volume;
+        changed["name"] = "coredns-custom".into();
+        survey.pod.as_mut().expect("a pod").volumes.as_mut().expect("volumes")[1] = object(changed);
+        only(&survey).place
+    };
+    let line = format!("line {}", KUBEADM.lines().count() + 1);
+    let absent = json!({"configMap": {"name": "coredns-custom", "optional": true}});
+    let two =
+        json!({"projected": {"sources": [{"configMap": {"name": "one"}}, {"configMap": {"name": "two"}}]}});
+    let named = json!({"projected": {"sources": [{"configMap": {"name": "one"}},
+        {"configMap": {"name": "two", "items": [{"key": "k", "path": "x.server"}]}}]}});
+    for (import, volume) in [
+        ("custom/*.server", json!({"hostPath": {"path": "/srv"}})),
+        ("custom/*.server", json!({"secret": {"secretName": "s"}})),
+        ("custom/x.server", json!({"emptyDir": {}})),
+        ("custom/*.server", two.clone()),
+        ("custom/x.server", two),
+        ("custom/*.server", named.clone()),
+        ("custom/?.server", absent.clone()),
+        ("cust*/x.server", absent.clone()),
+        ("custom/../*.server", absent.clone()),
+        ("/srv/x.server", absent.clone()),
+    ] {
+        let place = with(import, volume.clone());
+        let Place::Unclear(refusal) = &place else { panic!("{import} {volume}: {place:?}") };
+        assert_eq!(refusal.kind, RefusalKind::Unsure);
+        assert!(refusal.place.ends_with(&line) && refusal.why.contains(import), "{refusal}");
+    }
+    for (import, volume) in
+        [("custom/*.server", absent.clone()), ("custom/x.server", named), ("/srv/*.server", absent)]
+    {
+        let place = with(import, volume);
+        assert!(place.config_map().is_some(), "{import}: {place:?}");
+    }
+}
+
+/// [T4]
+#[test]
+fn what_node_locals_corefile_imports_is_beside_its_place() {
+    let text = format!("{NODE_LOCAL}import /etc/coredns/extra/*.server\n");
+    let with = |name: &str, mounts: &[&str]| {
+        let mut survey = Survey::coredns(KUBEADM).node_local(name, "Corefile", &text, mounts);
+        let set = survey.node_local.as_mut().and_then(|set| set.spec.as_mut()).expect("a spec");
+        let pod = set.template.spec.as_mut().expect("a pod");
+        pod.containers[0].volume_mounts =
+            Some(vec![object(json!({"name": "extra", "mountPath": "/etc/coredns/extra"}))]);
+        pod.volumes
+            .as_mut()
+            .expect("volumes")
+            .push(object(json!({"name": "extra", "configMap": {"name": "extra"}})));
+        survey.having("kube-system", "extra", json!({"a.server": "a.org {\n}\n"}))
+    };
+    let layer = layers(&with("nodelocaldns", &[])).pop().expect("a layer");
+    assert_eq!(beside(&layer), ["extra/a.server"]);
+    let layer = layers(&with("node-local-dns", &["kube-dns"])).pop().expect("a layer");
+    assert_eq!(beside(&layer), ["node-local-dns/Corefile", "extra/a.server"]);
 }
