@@ -34,7 +34,9 @@ pub enum WriteError {
     #[error("{0} was changed meanwhile")]
     Stale(String),
     /// Another field manager owns what we would apply.
-    #[error("{place}: {owner}")]
+    #[error(
+        "{place}: {owner}; have that manager give the key up, or take the key out of the ConfigMap if it is not used"
+    )]
     Owned {
         /// The object and field.
         place: String,
@@ -42,16 +44,39 @@ pub enum WriteError {
         owner: String,
     },
     /// The API server's own words.
-    #[error("writing {what}: {error}")]
+    #[error("writing {what}: {error}{}", remedy(error))]
     Api {
         /// What was written.
         what: String,
         /// What came back.
         error: Box<kube::Error>,
     },
+    /// What was to be written does not go there.
+    #[error(
+        "writing {what}: {why}; look at the object, and at the record of our edits, and correct what is broken"
+    )]
+    Unfit {
+        /// What was to be written.
+        what: String,
+        /// Why not.
+        why: String,
+    },
     /// It may or may not have been written.
     #[error("writing {0}: no answer within {limit} s", limit = WRITE_TIMEOUT.as_secs())]
     Timeout(String),
+}
+
+fn remedy(error: &kube::Error) -> &'static str {
+    match error {
+        kube::Error::Api(status) if status.is_forbidden() => {
+            "; grant the rights listed in docs/stub-domains.md (Rights)"
+        }
+        // Whatever else is not found has changed meanwhile.
+        kube::Error::Api(status) if status.is_not_found() => {
+            "; create that namespace, or name another with --record-namespace, or by --advertise-service"
+        }
+        _ => "",
+    }
 }
 
 /// Writes as `globaldns`, for our own record and other people's objects.
@@ -93,17 +118,17 @@ impl Writer {
         Ok(Loaded { record, object })
     }
 
-    /// Replaces the record that was read. Of two writers that read the same one, only the first succeeds.
+    /// Replaces the record that was read. Of two writers that read the same one, only the first succeeds. In a dry run
+    /// the API server is asked too: it may be the right to this that is missing.
     pub async fn save(&self, loaded: &mut Loaded, record: Record) -> Result<(), WriteError> {
-        if self.dry_run || loaded.record == record {
-            loaded.record = record;
+        if loaded.record == record {
             return Ok(());
         }
         let text = serde_json::to_string_pretty(&record).unwrap_or_default();
         let data = Some(BTreeMap::from([(record::KEY.to_owned(), text)]));
         let what = format!("ConfigMap {}/{}", self.namespace, record::NAME);
         let api = self.config_maps(&self.namespace);
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let params = self.post();
         let object = match &loaded.object {
             Some(object) => {
                 let object = ConfigMap { data, ..object.clone() };
@@ -112,10 +137,15 @@ impl Writer {
             None => {
                 let metadata = ObjectMeta { name: Some(record::NAME.to_owned()), ..ObjectMeta::default() };
                 let object = ConfigMap { metadata, data, ..ConfigMap::default() };
-                within(&what, api.create(&params, &object)).await?
+                creating(&what, api.create(&params, &object)).await?
             }
         };
-        *loaded = Loaded { record, object: Some(object) };
+        if self.dry_run {
+            // Nothing was kept, so what is there is still what was read.
+            loaded.record = record;
+        } else {
+            *loaded = Loaded { record, object: Some(object) };
+        }
         Ok(())
     }
 
@@ -167,7 +197,7 @@ impl Writer {
             };
             let data = Some(BTreeMap::from([(key.to_owned(), text.to_owned())]));
             let object = ConfigMap { metadata, data, ..ConfigMap::default() };
-            within(what, api.create(&params, &object)).await?;
+            creating(what, api.create(&params, &object)).await?;
             return Ok(());
         };
         let mut object = live.clone();
@@ -227,16 +257,7 @@ impl Writer {
         what: &str,
     ) -> Result<(), WriteError> {
         let Some(live) = live else { return Ok(()) };
-        let mut object = live.clone();
-        let spec = &mut object.data["spec"];
-        match text.and_then(|text| serde_json::from_str::<Value>(text).ok()) {
-            Some(value) => spec[field] = value,
-            None => {
-                if let Some(spec) = spec.as_object_mut() {
-                    spec.remove(field);
-                }
-            }
-        }
+        let object = with_field(live, field, text, what)?;
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
         within(what, api.replace(&live.name_any(), &self.post(), &object)).await?;
         Ok(())
@@ -255,25 +276,131 @@ fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
 }
 
-/// One call, with a limit, and what went wrong in our words.
+/// One call for an object that was there, with a limit, and what went wrong in our words.
 pub(super) async fn within<T>(
+    what: &str,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, WriteError> {
+    creating(what, call).await.map_err(|error| match error {
+        // Deleted since the survey.
+        WriteError::Api { what, error } if is_not_found(&error) => WriteError::Stale(what),
+        error => error,
+    })
+}
+
+/// The same for an object that was not there: what is not found then is its namespace.
+pub(super) async fn creating<T>(
     what: &str,
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, WriteError> {
     match tokio::time::timeout(WRITE_TIMEOUT, call).await {
         Err(_) => Err(WriteError::Timeout(what.to_owned())),
-        Ok(Ok(done)) => Ok(done),
+        Ok(done) => done.map_err(|error| failed(what, error)),
+    }
+}
+
+fn failed(what: &str, error: kube::Error) -> WriteError {
+    let what = what.to_owned();
+    match error {
         // Server-side apply says 409 for an owner as well as for a version.
-        Ok(Err(kube::Error::Api(status)))
-            if status.is_conflict() && status.message.contains("conflict with") =>
-        {
-            Err(WriteError::Owned { place: what.to_owned(), owner: status.message.clone() })
+        kube::Error::Api(status) if status.is_conflict() && status.message.contains("conflict with") => {
+            WriteError::Owned { place: what, owner: status.message.clone() }
         }
-        Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_already_exists() => {
-            Err(WriteError::Stale(what.to_owned()))
+        kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => {
+            WriteError::Stale(what)
         }
-        // Deleted since the survey.
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Err(WriteError::Stale(what.to_owned())),
-        Ok(Err(error)) => Err(WriteError::Api { what: what.to_owned(), error: Box::new(error) }),
+        error => WriteError::Api { what, error: Box::new(error) },
+    }
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
+}
+
+/// `live` with a field of its `spec` as `text` says in JSON, or without it.
+fn with_field(
+    live: &DynamicObject,
+    field: &str,
+    text: Option<&str>,
+    what: &str,
+) -> Result<DynamicObject, WriteError> {
+    let unfit = |why: String| WriteError::Unfit { what: what.to_owned(), why };
+    let value: Option<Value> = text
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| unfit(format!("the text is not JSON: {error}")))?;
+    let mut object = live.clone();
+    let data = object.data.as_object_mut().ok_or_else(|| unfit("the object has no fields".to_owned()))?;
+    let spec = data.entry("spec").or_insert(Value::Null);
+    if spec.is_null() {
+        *spec = json!({});
+    }
+    let spec = spec.as_object_mut().ok_or_else(|| unfit("its spec is not an object".to_owned()))?;
+    match value {
+        Some(value) => spec.insert(field.to_owned(), value),
+        None => spec.remove(field),
+    };
+    Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn dns(value: Value) -> DynamicObject {
+        let mut object = json!({"apiVersion": "v1", "kind": "DNS", "metadata": {"name": "default"}});
+        if let (Some(object), Some(more)) = (object.as_object_mut(), value.as_object()) {
+            object.extend(more.clone());
+        }
+        serde_json::from_value(object).expect("an object")
+    }
+
+    /// [T5]
+    #[test]
+    fn a_field_is_set_and_dropped_and_the_others_stay() {
+        let live = dns(json!({"spec": {"servers": [1], "logLevel": "Normal"}, "status": {"a": 1}}));
+        let set = with_field(&live, "servers", Some("[2]"), "x").expect("written");
+        assert_eq!(set.data, json!({"spec": {"servers": [2], "logLevel": "Normal"}, "status": {"a": 1}}));
+        let dropped = with_field(&live, "servers", None, "x").expect("written");
+        assert_eq!(dropped.data, json!({"spec": {"logLevel": "Normal"}, "status": {"a": 1}}));
+        for empty in [json!({}), json!({"spec": null})] {
+            let set = with_field(&dns(empty), "servers", Some("[2]"), "x").expect("written");
+            assert_eq!(set.data["spec"], json!({"servers": [2]}));
+        }
+    }
+
+    /// [T3] What is there stays where what was to be written is broken.
+    #[test]
+    fn what_is_not_json_or_has_no_place_is_an_error() {
+        let live = dns(json!({"spec": {"servers": [1]}}));
+        let error = with_field(&live, "servers", Some("[2"), "x").expect_err("no JSON");
+        assert!(error.to_string().starts_with("writing x: the text is not JSON: "), "{error}");
+        let odd = dns(json!({"spec": "text"}));
+        assert!(matches!(with_field(&odd, "servers", Some("[2]"), "x"), Err(WriteError::Unfit { .. })));
+    }
+
+    /// [T5]
+    #[tokio::test]
+    async fn what_is_not_found_is_the_object_or_when_creating_its_namespace() {
+        let refused = |code: u16, reason: &'static str, message: &'static str| async move {
+            let status = Status::failure(message, reason).with_code(code);
+            Err::<(), _>(kube::Error::Api(Box::new(status)))
+        };
+        let gone = || refused(404, "NotFound", "not found");
+        assert!(matches!(within("x", gone()).await, Err(WriteError::Stale(_))));
+        let error = creating("x", gone()).await.expect_err("no namespace");
+        assert!(error.to_string().contains("--record-namespace"), "{error}");
+        let forbidden = || refused(403, "Forbidden", "no");
+        for error in [within("x", forbidden()).await, creating("x", forbidden()).await] {
+            let error = error.expect_err("no rights").to_string();
+            assert!(error.ends_with("docs/stub-domains.md (Rights)"), "{error}");
+        }
+        let there = refused(409, "AlreadyExists", "there");
+        assert!(matches!(creating("x", there).await, Err(WriteError::Stale(_))));
+        let owned = refused(409, "Conflict", "Apply failed with 1 conflict: conflict with \"kubectl\"");
+        let error = within("x", owned).await.expect_err("an owner");
+        assert!(matches!(error, WriteError::Owned { .. }), "{error}");
     }
 }
