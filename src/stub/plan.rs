@@ -15,7 +15,7 @@ use super::layout::{
 };
 use super::survey::Survey;
 use super::write::MANAGER;
-use super::{Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
+use super::{DNS_PORT, Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
 
 /// CoreDNS before this release has no `forward` that can be relied on.
 const FORWARD_SINCE: Version = Version(1, 1, 0);
@@ -226,7 +226,7 @@ fn change(
             edit_text(live, block.as_ref(), ours, layer, notes)
         }
         Place::StubDomains { config_map, beside, node_local } => {
-            no_conflict(beside, stub, super::DNS_PORT, &layer.environment)?;
+            no_conflict(beside, stub, DNS_PORT, &layer.environment)?;
             let live = live(survey, config_map, STUB_DOMAINS);
             let edit = kube_dns::edit(live, stub, ours)?;
             if let (Edit::Set(text), true) = (&edit, *node_local) {
@@ -381,7 +381,21 @@ fn by_hand_text(layer: &Layer, stub: Option<&Stub>, outcome: &Outcome) -> String
         Place::Corefile { .. } | Place::StubDomains { .. } => change.before.as_deref(),
         _ => None,
     };
-    match emit::emit(layer.flavour, stub, live.filter(|_| layer.flavour.live().is_some())) {
+    let live = live.filter(|_| layer.flavour.live().is_some());
+    // Of a text `emit` knows only what it says itself, and without one nothing: where the process listens elsewhere, its
+    // text would be for another port.
+    let port = match &layer.place {
+        Place::Corefile { port, .. } | Place::DataKey { port, .. } => *port,
+        _ => DNS_PORT,
+    };
+    let known = || {
+        let process = corefile::Process::default();
+        live.and_then(|text| Corefile::parse(text, &process).ok()?.root_port()).unwrap_or(DNS_PORT)
+    };
+    if port != known() {
+        return change.diff(&layer.place.name());
+    }
+    match emit::emit(layer.flavour, stub, live) {
         Ok(emitted) => {
             let (text, beside) = emitted.file();
             beside.into_iter().map(|line| format!("# {line}\n")).chain([text]).collect()

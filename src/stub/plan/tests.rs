@@ -163,6 +163,30 @@ fn what_others_manage_is_only_printed_unless_told_otherwise() {
     assert_eq!(plan_of(&done, Some(&stub())).outcome, Outcome::InPlace);
 }
 
+/// [T1] [T4]
+#[test]
+fn what_is_printed_for_its_owner_is_for_the_port_that_is_listened_on() {
+    let helm = json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}});
+    // Once the text says so, and once only the command line.
+    let says = KUBEADM.replace(".:53", ".:1053");
+    let flag = KUBEADM.replace(".:53", ".");
+    for (corefile, arguments) in [(&says, None), (&flag, Some("-dns.port=1053"))] {
+        let mut survey = Survey::coredns(corefile).marking("coredns", helm.clone());
+        let container = &mut survey.pod.as_mut().expect("a pod").containers[0];
+        container.args.get_or_insert_default().extend(arguments.map(str::to_owned));
+        let mut layer = layers(&survey).remove(0);
+        for flavour in [layer.flavour, emit::Flavour::Aks] {
+            layer.flavour = flavour;
+            let planned = plan(&survey, layer.clone(), Some(&stub()), &nothing_recorded(), false);
+            let Outcome::Emit(text) = planned.outcome else { panic!("{:?}", planned.outcome) };
+            // A chart's values have the port in a line of its own.
+            let ours = text.split_once("global").expect("our zones").1;
+            assert!(ours.contains("1053"), "{flavour:?}: {text}");
+            assert!(!text.contains("global:53"), "{flavour:?}: {text}");
+        }
+    }
+}
+
 /// [T11]
 #[test]
 fn a_text_that_nothing_of_ours_can_be_in_does_not_hinder_a_removal() {
