@@ -292,6 +292,10 @@ impl Apply {
                     }
                 })
                 .await?;
+            if self.write.dry_run {
+                // The record still says so: it was not written.
+                session.engine.ignore_removal();
+            }
             let seen = session.settle(&self.write).await?;
             session.print(&seen, self.write.dry_run);
             if self.write.waits() {
