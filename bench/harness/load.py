@@ -38,12 +38,17 @@ def verify(now, queries):
     return result["sent"]
 
 
-def calm(measure, pids, most=0.03, patience=1800):
+def others_option(parser):
+    what = "repeat a measurement if others took more than this share of a core meanwhile (default 0.03); processor time "
+    parser.add_argument("--others", type=float, default=0.03, help=what + "bears more than tails do")
+
+
+def calm(measure, pids, most, patience=1800):
     """Repeats a measurement until nothing else on the machine has taken more than `most` of a core meanwhile, for tails and
     caches are the first to show company. `measure` returns a row; what was taken goes into it as "others"."""
     deadline = time.monotonic() + patience
     while True:
-        await_idle(deadline)
+        await_idle(deadline, max(most, 0.05))
         begun, before = time.monotonic(), processes.others(pids)
         row = measure()
         row["others"] = (processes.others(pids) - before) / (time.monotonic() - begun)
@@ -54,7 +59,7 @@ def calm(measure, pids, most=0.03, patience=1800):
         programs.say(f"others took {row['others']:.2f} of a core: once more")
 
 
-def await_idle(deadline, most=0.05, span=0.5):
+def await_idle(deadline, most, span=0.5):
     """Waits until the machine has nothing to do. What is to be measured rests meanwhile."""
     while time.monotonic() < deadline:
         before = processes.busy()
