@@ -437,3 +437,24 @@ fn what_node_locals_corefile_imports_is_beside_its_place() {
     let layer = layers(&with("node-local-dns", &["kube-dns"])).pop().expect("a layer");
     assert_eq!(beside(&layer), ["node-local-dns/Corefile", "extra/a.server"]);
 }
+
+/// [T4] kubernetes/dns#539: NodeLocal ignores a ConfigMap that names a server by its host name.
+#[test]
+fn what_kube_dns_shares_with_node_local_has_to_suit_both() {
+    use crate::stub::fixture::{nothing_recorded, stub};
+    use crate::stub::plan::{Outcome, plan};
+    let mut kube_dns = Survey::coredns(KUBEADM).having(
+        "kube-system",
+        "kube-dns",
+        json!({STUB_DOMAINS: r#"{"corp": ["dns.corp.example"]}"#}),
+    );
+    kube_dns.pod =
+        Some(object(json!({"containers": [{"name": "kubedns", "image": "x/k8s-dns-kube-dns:1"}]})));
+    let outcome =
+        |survey: &Survey| plan(survey, only(survey), Some(&stub()), &nothing_recorded(), false).outcome;
+    assert!(matches!(outcome(&kube_dns), Outcome::Change(_)));
+    let mut both = kube_dns.clone().node_local("node-local-dns", "Corefile", NODE_LOCAL, &["kube-dns"]);
+    both.config_maps.extend(kube_dns.config_maps);
+    let Outcome::Refused(refusal) = outcome(&both) else { panic!("{:?}", outcome(&both)) };
+    assert!(refusal.why.contains("NodeLocal DNSCache ignores"), "{refusal}");
+}
