@@ -202,11 +202,13 @@ impl Engine {
         let recorded = |record: &Record, place: &str| record.places.get(place).cloned().unwrap_or_default();
         let found = recorded(&loaded.record, &layer.name());
         let ours = aim.known.into_iter().fold(found.ours(), Ours::with);
-        // What we have written ourselves we may take out again.
-        let edit_managed = self.settings.edit_managed || (aim.wanted.is_none() && found.written.is_some());
-        let planned = plan(survey, layer, aim.wanted, &ours, edit_managed);
+        let mut planned = plan(survey, layer, aim.wanted, &ours, self.settings.edit_managed);
         let place = planned.layer.name();
         let found = recorded(&loaded.record, &place);
+        if aim.wanted.is_none() && found.written.is_some() {
+            // What we have written ourselves we may take out again.
+            planned = plan(survey, planned.layer, None, &ours, true);
+        }
         let mut entry = found.clone();
         let last_writer = last_writer(survey, &planned.layer);
         let action = decide(&mut entry, &planned, last_writer.as_deref(), Timestamp::now());
@@ -250,7 +252,7 @@ impl Engine {
         entry: &mut Entry,
     ) -> Result<(), WriteError> {
         match result {
-            Err(error @ (WriteError::Api { .. } | WriteError::Owned { .. })) => {
+            Err(error @ (WriteError::Api { .. } | WriteError::Owned { .. } | WriteError::Unfit { .. })) => {
                 let message = error.to_string();
                 self.refused.insert(place.to_owned(), (Instant::now(), message.clone()));
                 entry.enter(State::Refused, message, Timestamp::now());
@@ -337,7 +339,8 @@ impl Engine {
             return Ok(());
         }
         let layer = planned.layer.clone();
-        let without = plan(survey, layer, None, &entry.ours(), self.settings.edit_managed);
+        let edit_managed = self.settings.edit_managed || entry.written.is_some();
+        let without = plan(survey, layer, None, &entry.ours(), edit_managed);
         if let Outcome::Change(change) = &without.outcome {
             let place = without.layer.name();
             self.still(&place).await?;

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 
-use super::write::{MANAGER, WriteError, within};
+use super::write::{MANAGER, WriteError, creating, within};
 
 /// The Lease's name, in our own namespace.
 pub const NAME: &str = "globaldns-stub-domains";
@@ -103,7 +103,7 @@ impl Leadership {
         let Some(lease) = within(NAME, self.api.get_opt(NAME)).await? else {
             let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(None)) };
-            within(NAME, self.api.create(&params(), &lease)).await?;
+            creating(NAME, self.api.create(&params(), &lease)).await?;
             return Ok(true);
         };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();

@@ -10,9 +10,7 @@ use serde_json::Value;
 use super::corefile::{self, Bind, Block, Corefile, Plugin};
 use super::edit::Edit;
 use super::emit;
-use super::layout::{
-    Environment, Family, Layer, Neighbour, Place, STUB_DOMAINS, Version, layers, writers,
-};
+use super::layout::{Environment, Family, Layer, Neighbour, Place, STUB_DOMAINS, Version, layers, writers};
 use super::survey::Survey;
 use super::write::MANAGER;
 use super::{DNS_PORT, Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
