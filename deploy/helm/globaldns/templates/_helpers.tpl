@@ -1,0 +1,135 @@
+{{/* The profile: "", istiocoredns or banzai. */}}
+{{- define "globaldns.name" -}}
+{{- .Values.name | default (ternary "istiocoredns" "globaldns" (ne .Values.compat "")) -}}
+{{- end }}
+
+{{- define "globaldns.serviceAccount" -}}
+{{- if .Values.serviceAccount.name -}}
+{{- .Values.serviceAccount.name -}}
+{{- else if .Values.compat -}}
+istiocoredns-service-account
+{{- else -}}
+{{- include "globaldns.name" . -}}
+{{- end -}}
+{{- end }}
+
+{{/* A binding's roleRef cannot be changed, so the old names go with the old role's name. */}}
+{{- define "globaldns.clusterRoleBinding" -}}
+{{- if eq .Values.compat "istiocoredns" -}}
+istio-istiocoredns-role-binding-{{ .Release.Namespace }}
+{{- else if eq .Values.compat "banzai" -}}
+istio-istiocoredns-cluster-role-binding-{{ .Release.Namespace }}
+{{- else -}}
+{{- include "globaldns.name" . -}}
+{{- end -}}
+{{- end }}
+
+{{/* What a Deployment's selector has cannot be changed: this, octet for octet, is what the old installs have. */}}
+{{- define "globaldns.selector" -}}
+{{- if eq .Values.compat "istiocoredns" -}}
+app: istiocoredns
+{{- else if eq .Values.compat "banzai" -}}
+app: istio-istiocoredns
+istio: istiocoredns
+{{- else -}}
+app.kubernetes.io/name: globaldns
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+{{- range $key, $value := .Values.compatSelector }}
+{{ $key }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Banzai's Service and budget select by fewer labels than its Deployment. */}}
+{{- define "globaldns.serviceSelector" -}}
+{{- if eq .Values.compat "banzai" -}}
+app: istio-istiocoredns
+{{- range $key, $value := .Values.compatSelector }}
+{{ $key }}: {{ $value | quote }}
+{{- end }}
+{{- else -}}
+{{- include "globaldns.selector" . -}}
+{{- end -}}
+{{- end }}
+
+{{- define "globaldns.labels" -}}
+{{- if .Values.compat }}
+{{- include "globaldns.selector" . }}
+{{- if eq .Values.compat "istiocoredns" }}
+release: {{ .Values.compatRelease }}
+{{- end }}
+app.kubernetes.io/name: globaldns
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- else }}
+{{- include "globaldns.selector" . }}
+{{- end }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* No proxy of any mesh: cluster DNS speaks plain DNS, and the proxy would wait for names we serve. */}}
+{{- define "globaldns.meshOptOutLabels" -}}
+sidecar.istio.io/inject: "false"
+istio.io/dataplane-mode: none
+{{- end }}
+
+{{/* The same for an Istio that reads annotations only, and for the first ambient versions. */}}
+{{- define "globaldns.meshOptOutAnnotations" -}}
+sidecar.istio.io/inject: "false"
+ambient.istio.io/redirection: disabled
+{{- end }}
+
+{{- define "globaldns.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ $image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- define "globaldns.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "globaldns.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "globaldns.autoscaled" -}}
+{{- if and (eq .Values.kind "Deployment") (or .Values.autoscaling.enabled .Values.compat) -}}true{{- end -}}
+{{- end }}
+
+{{/* The name of everything that is about cluster DNS; the program's Lease and record have it, too. */}}
+{{- define "globaldns.stubDomainsName" -}}globaldns-stub-domains{{- end }}
+
+{{- define "globaldns.openshift" -}}
+{{- if or .Values.stubDomains.openshift (.Capabilities.APIVersions.Has "operator.openshift.io/v1/DNS") -}}true{{- end -}}
+{{- end }}
+
+{{- define "globaldns.alibaba" -}}
+{{- if or .Values.stubDomains.alibaba (.Capabilities.APIVersions.Has "networking.alibabacloud.com/v1beta1/CustomDNSConfig") -}}true{{- end -}}
+{{- end }}
+
+{{/* Combinations that a schema cannot refuse. */}}
+{{- define "globaldns.validate" -}}
+{{- if and .Values.compat (eq .Values.kind "DaemonSet") -}}
+{{- fail "compat and kind: DaemonSet exclude each other: the old Deployment would go on beside the DaemonSet; install with compat first, or without" -}}
+{{- end -}}
+{{- if and .Values.compatSelector (not .Values.compat) -}}
+{{- fail "compatSelector is for compat: istiocoredns or banzai" -}}
+{{- end -}}
+{{- if and (eq .Values.service.internalTrafficPolicy "Local") (ne .Values.kind "DaemonSet") -}}
+{{- fail "service.internalTrafficPolicy: Local needs kind: DaemonSet: queries from a node without a pod of ours would be dropped" -}}
+{{- end -}}
+{{- if eq (int .Values.listenPort) (int .Values.adminPort) -}}
+{{- fail "listenPort and adminPort are the same" -}}
+{{- end -}}
+{{- end }}
