@@ -50,6 +50,8 @@ LABEL org.opencontainers.image.title="globaldns" \
 COPY --from=build /out/root/ /
 # By number: Kubernetes' runAsNonRoot cannot look up a name, and there is no /etc/passwd.
 USER 65532:65532
+# For `kubectl exec deploy/globaldns -- globaldns stub-domains status`.
+ENV PATH=/usr/local/bin
 EXPOSE 53/udp 53/tcp 9153/tcp
 ENTRYPOINT ["/usr/local/bin/globaldns"]
 CMD ["serve"]
