@@ -68,7 +68,8 @@ pub struct Controller {
     watches: Watches,
     /// What was last said about each place.
     said: HashMap<String, (State, String)>,
-    trouble: Option<String>,
+    /// What was last said about each thing that does not work.
+    troubles: HashMap<&'static str, String>,
     /// Looks in a row that somebody else's write made useless.
     stale: u32,
 }
@@ -96,7 +97,7 @@ impl Controller {
             options,
             tally,
             said: HashMap::new(),
-            trouble: None,
+            troubles: HashMap::new(),
             stale: 0,
         }
     }
@@ -137,7 +138,7 @@ impl Controller {
     async fn look(&mut self, wanted: Option<&Stub>, leads: bool) -> Duration {
         match self.engine.step(wanted).await {
             Ok(seen) => {
-                self.trouble = None;
+                self.troubles.remove("look");
                 self.stale = 0;
                 self.told(&seen, leads).await;
                 let busy = seen.iter().any(|layer| !layer.entry.state.is_final());
@@ -149,7 +150,7 @@ impl Controller {
                 AGAIN.saturating_mul(1 << (self.stale - 1).min(7)).min(RETRY)
             }
             Err(error) => {
-                self.complain(&format!("{error:#}"));
+                self.complain("look", format!("{error:#}; retrying"));
                 RETRY
             }
         }
@@ -158,9 +159,14 @@ impl Controller {
     /// Whether we are the one that writes.
     async fn leads(&mut self) -> bool {
         let leads = match self.engine.may_write().await {
-            Ok(leads) => leads,
+            Ok(leads) => {
+                self.troubles.remove("lease");
+                leads
+            }
             Err(error) => {
-                self.complain(&format!("the Lease {}/{}: {error}", self.options.namespace, lease::NAME));
+                let lease = format!("the Lease {}/{}", self.options.namespace, lease::NAME);
+                let remedy = "this replica writes nothing without it";
+                self.complain("lease", format!("{lease}: {error}; {remedy}; retrying"));
                 false
             }
         };
@@ -168,11 +174,11 @@ impl Controller {
         leads
     }
 
-    /// Once per trouble.
-    fn complain(&mut self, what: &str) {
-        if self.trouble.as_deref() != Some(what) {
-            tracing::warn!("stub domains: {what}; retrying");
-            self.trouble = Some(what.to_owned());
+    /// One line per thing and change.
+    fn complain(&mut self, about: &'static str, what: String) {
+        if self.troubles.get(about) != Some(&what) {
+            tracing::warn!("stub domains: {what}");
+            self.troubles.insert(about, what);
         }
     }
 
@@ -205,7 +211,7 @@ impl Controller {
         }
     }
 
-    async fn publish(&self, place: &str, state: State, message: &str) {
+    async fn publish(&mut self, place: &str, state: State, message: &str) {
         let Some(service) = &self.options.service else { return };
         let about = ObjectReference {
             api_version: Some("v1".to_owned()),
@@ -222,8 +228,8 @@ impl Controller {
             secondary: None,
         };
         match tokio::time::timeout(EVENT_TIMEOUT, self.recorder.publish(&event, &about)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!("an Event was not taken: {error}"),
+            Ok(Ok(())) => drop(self.troubles.remove("event")),
+            Ok(Err(error)) => self.complain("event", format!("an Event was not taken: {error}")),
             Err(_) => tracing::debug!("an Event was not taken in time"),
         }
     }
