@@ -23,6 +23,7 @@ mod commands;
 mod entries;
 mod forwarding;
 mod load;
+mod manifests;
 mod outages;
 mod rights;
 mod stub_domains;
