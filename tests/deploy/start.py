@@ -1,0 +1,56 @@
+"""The program takes the arguments and the environment of every rendered container: start.py BINARY. Run by tests/deploy/run."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+#: An API server that nobody runs: the program goes on trying, its commands fail.
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: nowhere
+clusters: [{name: nowhere, cluster: {server: "http://127.0.0.1:1"}}]
+contexts: [{name: nowhere, context: {cluster: nowhere, user: nobody}}]
+users: [{name: nobody, user: {token: none}}]
+"""
+USAGE = 2
+
+
+def started(command, environment):
+    """Whether it serves, or fails for another reason than what it was told."""
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "serving DNS" in line:
+                process.kill()
+                return True, said
+        return process.wait() != USAGE, said
+
+
+def main():
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig:
+        kubeconfig.write(KUBECONFIG)
+        kubeconfig.flush()
+        for path in sorted((ROOT / "tests/deploy/golden").glob("*.yaml")):
+            for manifest in filter(None, yaml.safe_load_all(path.read_text())):
+                if manifest["kind"] not in ("Deployment", "DaemonSet", "Job"):
+                    continue
+                (container,) = manifest["spec"]["template"]["spec"]["containers"]
+                environment = {one["name"]: one["value"] for one in container["env"]}
+                environment.update(PATH=os.environ["PATH"], GLOBALDNS_KUBECONFIG=kubeconfig.name)
+                for listener in ("GLOBALDNS_LISTEN", "GLOBALDNS_ADMIN_LISTEN"):
+                    # Their ports may be taken here.
+                    if listener in environment:
+                        environment[listener] = "127.0.0.1:0"
+                well, said = started([sys.argv[1], *container["args"]], environment)
+                if not well:
+                    sys.exit(f"{path.name}: {manifest['kind']} is refused: {''.join(said)}")
+
+
+main()
