@@ -229,6 +229,7 @@ fn daemon_set() -> Value {
             "template": {
                 "metadata": { "labels": { "k8s-app": "node-local-dns" } },
                 "spec": {
+                    "serviceAccountName": "node-local-dns",
                     "hostNetwork": true,
                     "dnsPolicy": "Default",
                     "containers": [{
