@@ -351,7 +351,7 @@ impl Remove {
 /// Recorded places with something of ours that are not among those just seen: what led to them is gone.
 fn orphans<'r>(record: &'r Record, seen: &[String]) -> Vec<&'r str> {
     let left = |entry: &Entry| {
-        let there = matches!(entry.state, State::Propagating | State::Verified);
+        let there = matches!(entry.state, State::Propagating | State::Verified | State::Unproved);
         entry.state != State::Removed && (there || entry.written.is_some())
     };
     let places = record.places.iter().filter(|(place, entry)| left(entry) && !seen.contains(place));
@@ -422,7 +422,7 @@ impl Session {
 
 /// What to tell of an edit that stands there unproved when the command ends.
 fn unproved(seen: &Seen) -> Option<String> {
-    if seen.entry.state != State::Propagating {
+    if !matches!(seen.entry.state, State::Propagating | State::Unproved) {
         return None;
     }
     Some(format!(
@@ -608,12 +608,13 @@ mod tests {
             ("seen", entry(State::Verified, true)),
             ("written", entry(State::Conflict, true)),
             ("its owner's", entry(State::Verified, false)),
+            ("not proved", entry(State::Unproved, false)),
             ("removed", entry(State::Removed, true)),
             ("told", entry(State::EmitOnly, false)),
         ];
         let places = places.map(|(place, entry)| (place.to_owned(), entry)).into();
         let record = Record { removed: None, places };
-        assert_eq!(orphans(&record, &["seen".to_owned()]), ["its owner's", "written"]);
+        assert_eq!(orphans(&record, &["seen".to_owned()]), ["its owner's", "not proved", "written"]);
     }
 
     /// [T7]
