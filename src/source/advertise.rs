@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 
-use super::cluster::{Access, AccessError, Backoff, describe_watch, must_restart};
+use super::cluster::{Access, AccessError, Backoff, cause, describe_watch, must_restart};
 use crate::finding::{Code, Finding};
 use crate::index::{Index, Partition};
 
@@ -142,7 +142,8 @@ impl Advertise {
 /// One look, for commands that print and end.
 pub async fn cluster_ips_once(access: &Access, service: &ServiceName) -> anyhow::Result<Vec<IpAddr>> {
     let api: Api<Service> = Api::namespaced(access.plain_client()?, &service.namespace);
-    Ok(cluster_ips(&api.get(&service.name).await?))
+    let found = api.get(&service.name).await.map_err(|error| anyhow::anyhow!(cause(&error)))?;
+    Ok(cluster_ips(&found))
 }
 
 /// The addresses of a Service; none for a headless one.

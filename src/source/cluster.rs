@@ -283,7 +283,7 @@ pub(super) fn must_restart(error: &watcher::Error, trouble: Trouble) -> bool {
 }
 
 /// What the API server said, or the whole chain of what kept us from hearing it.
-fn cause(error: &kube::Error) -> String {
+pub(crate) fn cause(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return format!("{} (HTTP {})", status.message, status.code);
     }

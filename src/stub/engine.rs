@@ -518,10 +518,7 @@ fn last_writer(survey: &Survey, layer: &Layer) -> Option<String> {
     let metadata = match &layer.place {
         Place::OpenShift => survey.openshift.as_ref().map(|object| &object.metadata),
         Place::CustomDns => survey.custom_dns.as_ref().map(|object| &object.metadata),
-        place => {
-            let (namespace, name) = place.config_map()?;
-            survey.config_map(namespace, name).map(|map| &map.metadata)
-        }
+        place => survey.config_map(place.config_map()?).map(|map| &map.metadata),
     }?;
     let entries = metadata.managed_fields.iter().flatten();
     let others = entries.filter(|entry| entry.manager.as_deref() != Some(super::write::MANAGER));

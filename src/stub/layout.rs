@@ -394,7 +394,7 @@ fn coredns(survey: &Survey, pod: &PodSpec, layer: &mut Layer) {
         layer.place = Place::Unclear(refusal);
         return;
     }
-    let Some(text) = data(survey, &main, &key) else {
+    let Some(text) = survey.text(&main, &key) else {
         layer.place = unclear(
             format!("ConfigMap {}/{} has no key {key}", main.0, main.1),
             "restore the Corefile of cluster DNS first",
@@ -695,18 +695,14 @@ fn neighbour(config_map: &Key, key: &str, text: &str) -> Neighbour {
     Neighbour { config_map: config_map.clone(), key: key.to_owned(), text: text.to_owned() }
 }
 
-fn data<'s>(survey: &'s Survey, (namespace, name): &Key, key: &str) -> Option<&'s str> {
-    survey.config_map(namespace, name)?.data.as_ref()?.get(key).map(String::as_str)
-}
-
-fn entries<'s>(survey: &'s Survey, (namespace, name): &Key) -> Vec<(&'s str, &'s str)> {
-    let data = survey.config_map(namespace, name).and_then(|map| map.data.as_ref());
+fn entries<'s>(survey: &'s Survey, config_map: &Key) -> Vec<(&'s str, &'s str)> {
+    let data = survey.config_map(config_map).and_then(|map| map.data.as_ref());
     data.into_iter().flatten().map(|(key, text)| (key.as_str(), text.as_str())).collect()
 }
 
 /// The keys of a ConfigMap as files: CoreDNS does not mind which field they are in.
 fn texts<'s>(survey: &'s Survey, config_map: &Key) -> Vec<(&'s str, Cow<'s, str>)> {
-    let binary = survey.config_map(&config_map.0, &config_map.1).and_then(|map| map.binary_data.as_ref());
+    let binary = survey.config_map(config_map).and_then(|map| map.binary_data.as_ref());
     let binary =
         binary.into_iter().flatten().map(|(key, octets)| (key.as_str(), String::from_utf8_lossy(&octets.0)));
     let plain = entries(survey, config_map).into_iter().map(|(key, text)| (key, Cow::Borrowed(text)));
@@ -811,8 +807,8 @@ fn absolute(corefile: &str, path: &str) -> String {
 }
 
 /// Who else writes a key of a ConfigMap, so that an edit there would be undone.
-pub(super) fn writers(survey: &Survey, (namespace, name): &Key, key: &str) -> Vec<String> {
-    let Some(config_map) = survey.config_map(namespace, name) else { return Vec::new() };
+pub(super) fn writers(survey: &Survey, config_map: &Key, key: &str) -> Vec<String> {
+    let Some(config_map) = survey.config_map(config_map) else { return Vec::new() };
     let mut found = Vec::new();
     signs(&config_map.metadata, key, &mut found);
     if let Some(workload) = &survey.workload
@@ -877,8 +873,8 @@ fn signs(metadata: &ObjectMeta, key: &str, found: &mut Vec<String>) {
 }
 
 /// The distribution, by the marks it leaves; for the name and the emitted text, never for the place.
-fn flavour(survey: &Survey, (namespace, name): &Key) -> Flavour {
-    let metadata = survey.config_map(namespace, name).map(|map| map.metadata.clone()).unwrap_or_default();
+fn flavour(survey: &Survey, config_map: &Key) -> Flavour {
+    let metadata = survey.config_map(config_map).map(|map| map.metadata.clone()).unwrap_or_default();
     let mut owners = Vec::new();
     signs(&metadata, COREFILE, &mut owners);
     let owned_by = |who: &str| owners.iter().any(|owner| owner.starts_with(who));
@@ -890,7 +886,7 @@ fn flavour(survey: &Survey, (namespace, name): &Key) -> Flavour {
     let os_image = node.and_then(|n| n.status.as_ref()?.node_info.as_ref()).map(|i| i.os_image.clone());
     let provider = node.and_then(|n| n.spec.as_ref()?.provider_id.clone()).unwrap_or_default();
     let workload = survey.workload.as_ref().and_then(|w| w.metadata.name.clone()).unwrap_or_default();
-    if namespace == "openshift-dns" {
+    if config_map.0 == "openshift-dns" {
         return Flavour::Microshift;
     }
     if workload.starts_with("rke2-coredns") {

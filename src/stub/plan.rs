@@ -114,7 +114,7 @@ fn settle(survey: &Survey, layer: Layer, ours: &Ours) -> Layer {
             .process(|process| corefile::edit(text, None, ours, process))
             .is_ok_and(|edit| edit.changes())
     };
-    if live(survey, config_map, key).is_some_and(holds_ours) {
+    if survey.text(config_map, key).is_some_and(holds_ours) {
         return layer;
     }
     let Some(there) = beside.iter().find(|other| holds_ours(&other.text)).cloned() else { return layer };
@@ -183,8 +183,8 @@ fn change(
     ours: &Ours,
     notes: &mut Vec<String>,
 ) -> Result<Option<Change>, Refusal> {
-    if let Some((namespace, name)) = layer.place.config_map()
-        && survey.config_map(namespace, name).is_some_and(|map| map.immutable == Some(true))
+    if let Some(config_map @ (namespace, name)) = layer.place.config_map()
+        && survey.config_map(config_map).is_some_and(|map| map.immutable == Some(true))
     {
         return Err(Refusal::new(
             RefusalKind::Unsure,
@@ -201,7 +201,7 @@ fn change(
                     "CoreDNS before {IMPORTS_RELOADED_SINCE} does not notice changes of imported files: restart its pods"
                 ));
             }
-            let live = live(survey, config_map, key);
+            let live = survey.text(config_map, key);
             let texts = live.into_iter().chain(beside.iter().map(|other| other.text.as_str()));
             let block = stub.map(|stub| block(stub, *port, bind, layer.version, texts));
             let change = edit_text(live, block.as_ref(), ours, layer, notes)?;
@@ -218,14 +218,14 @@ fn change(
         }
         Place::Corefile { config_map, key, port, bind, beside } => {
             no_conflict(beside, stub, *port, &layer.environment)?;
-            let live = live(survey, config_map, key);
+            let live = survey.text(config_map, key);
             let texts = live.into_iter().chain(beside.iter().map(|other| other.text.as_str()));
             let block = stub.map(|stub| block(stub, *port, bind, layer.version, texts));
             edit_text(live, block.as_ref(), ours, layer, notes)
         }
         Place::StubDomains { config_map, beside, node_local } => {
             no_conflict(beside, stub, DNS_PORT, &layer.environment)?;
-            let live = live(survey, config_map, STUB_DOMAINS);
+            let live = survey.text(config_map, STUB_DOMAINS);
             let edit = kube_dns::edit(live, stub, ours)?;
             if let (Edit::Set(text), true) = (&edit, *node_local) {
                 kube_dns::check_for_node_local(text)?;
@@ -336,10 +336,6 @@ fn no_conflict(
         })?;
     }
     Ok(())
-}
-
-fn live<'s>(survey: &'s Survey, (namespace, name): &(String, String), key: &str) -> Option<&'s str> {
-    survey.config_map(namespace, name)?.data.as_ref()?.get(key).map(String::as_str)
 }
 
 fn field<'o>(object: Option<&'o DynamicObject>, name: &str) -> Option<&'o Value> {

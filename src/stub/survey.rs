@@ -12,6 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Client, ResourceExt};
 
+use crate::source::cluster::cause;
+
 /// Where cluster DNS lives nearly everywhere.
 pub const KUBE_SYSTEM: &str = "kube-system";
 /// Where OpenShift and MicroShift keep it.
@@ -71,7 +73,7 @@ pub struct Workload {
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
     /// The API server's own words.
-    #[error("reading {what}: {error}{}", remedy(error))]
+    #[error("reading {what}: {}{}", cause(error), rights(error))]
     Api {
         /// What was read.
         what: String,
@@ -94,7 +96,8 @@ pub enum SurveyError {
     Timeout,
 }
 
-fn remedy(error: &kube::Error) -> &'static str {
+/// What to do where a right is missing.
+pub(super) fn rights(error: &kube::Error) -> &'static str {
     match error {
         kube::Error::Api(status) if status.is_forbidden() => {
             "; grant the rights listed in docs/stub-domains.md (Rights)"
@@ -112,8 +115,13 @@ impl Survey {
     }
 
     /// A ConfigMap a volume names, if it exists.
-    pub fn config_map(&self, namespace: &str, name: &str) -> Option<&ConfigMap> {
-        self.config_maps.get(&(namespace.to_owned(), name.to_owned()))?.as_ref().ok()
+    pub fn config_map(&self, config_map: &Key) -> Option<&ConfigMap> {
+        self.config_maps.get(config_map)?.as_ref().ok()
+    }
+
+    /// What a key of a ConfigMap says.
+    pub fn text(&self, config_map: &Key, key: &str) -> Option<&str> {
+        self.config_map(config_map)?.data.as_ref()?.get(key).map(String::as_str)
     }
 
     /// Whether a ConfigMap is one we may not read.
@@ -141,8 +149,8 @@ struct Reader<'c> {
 impl Reader<'_> {
     async fn survey(&self) -> Result<Survey, SurveyError> {
         let (openshift, custom_dns, service, daemon_sets, node, kubeadm) = tokio::try_join!(
-            self.custom("operator.openshift.io", "v1", "DNS", "dnses"),
-            self.custom("networking.alibabacloud.com", "v1beta1", "CustomDNSConfig", "customdnsconfigs"),
+            self.custom(openshift_dns()),
+            self.custom(custom_dns_config()),
             self.service(),
             self.daemon_sets(KUBE_SYSTEM),
             self.node(),
@@ -175,15 +183,8 @@ impl Reader<'_> {
         Ok(survey)
     }
 
-    async fn custom(
-        &self,
-        group: &str,
-        version: &str,
-        kind: &str,
-        plural: &str,
-    ) -> Result<Option<DynamicObject>, SurveyError> {
-        let resource =
-            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+    async fn custom(&self, resource: ApiResource) -> Result<Option<DynamicObject>, SurveyError> {
+        let ApiResource { group, version, plural, .. } = &resource;
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
         match api.get("default").await {
             Ok(found) => Ok(Some(found)),
@@ -192,7 +193,7 @@ impl Reader<'_> {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 if self.serves(group, version, plural).await? {
-                    return Err(SurveyError::Right { group: group.to_owned(), plural: plural.to_owned() });
+                    return Err(SurveyError::Right { group: group.clone(), plural: plural.clone() });
                 }
                 Ok(None)
             }
@@ -309,6 +310,20 @@ impl Reader<'_> {
             Err(error) => Err(failed("ConfigMap kube-system/kubeadm-config", error)),
         }
     }
+}
+
+/// OpenShift's `dnses.operator.openshift.io`.
+pub(super) fn openshift_dns() -> ApiResource {
+    resource("operator.openshift.io", "v1", "DNS", "dnses")
+}
+
+/// Alibaba's `customdnsconfigs.networking.alibabacloud.com`.
+pub(super) fn custom_dns_config() -> ApiResource {
+    resource("networking.alibabacloud.com", "v1beta1", "CustomDNSConfig", "customdnsconfigs")
+}
+
+fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
 }
 
 fn failed(what: impl Into<String>, error: kube::Error) -> SurveyError {

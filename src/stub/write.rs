@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ObjectMeta, Patch, PatchParams,
-    PostParams, Preconditions,
+    Api, ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
 };
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -18,7 +17,8 @@ use serde_json::{Value, json};
 use super::layout::{Layer, Place, STUB_DOMAINS};
 use super::plan::Change;
 use super::record::{self, Record};
-use super::survey::{Key, Survey};
+use super::survey::{Key, Survey, custom_dns_config, openshift_dns, rights};
+use crate::source::cluster::cause;
 
 /// The name our writes go by in `managedFields`.
 pub const MANAGER: &str = "globaldns";
@@ -44,7 +44,7 @@ pub enum WriteError {
         owner: String,
     },
     /// The API server's own words.
-    #[error("writing {what}: {error}{}", remedy(error))]
+    #[error("writing {what}: {}{}", cause(error), remedy(error))]
     Api {
         /// What was written.
         what: String,
@@ -67,16 +67,11 @@ pub enum WriteError {
 }
 
 fn remedy(error: &kube::Error) -> &'static str {
-    match error {
-        kube::Error::Api(status) if status.is_forbidden() => {
-            "; grant the rights listed in docs/stub-domains.md (Rights)"
-        }
+    if is_not_found(error) {
         // Whatever else is not found has changed meanwhile.
-        kube::Error::Api(status) if status.is_not_found() => {
-            "; create that namespace, or name another with --record-namespace, or by --advertise-service"
-        }
-        _ => "",
+        return "; create that namespace, or name another with --record-namespace, or by --advertise-service";
     }
+    rights(error)
 }
 
 /// Writes as `globaldns`, for our own record and other people's objects.
@@ -165,13 +160,10 @@ impl Writer {
                 self.set_key(survey, config_map, STUB_DOMAINS, after, &what).await
             }
             Place::OpenShift => {
-                let resource = resource("operator.openshift.io", "v1", "DNS", "dnses");
-                self.set_field(&resource, survey.openshift.as_ref(), "servers", after, &what).await
+                self.set_field(&openshift_dns(), survey.openshift.as_ref(), "servers", after, &what).await
             }
             Place::CustomDns => {
-                let resource =
-                    resource("networking.alibabacloud.com", "v1beta1", "CustomDNSConfig", "customdnsconfigs");
-                self.set_field(&resource, survey.custom_dns.as_ref(), "zones", after, &what).await
+                self.set_field(&custom_dns_config(), survey.custom_dns.as_ref(), "zones", after, &what).await
             }
             Place::Nowhere | Place::Unclear(_) => Ok(()),
         }
@@ -181,14 +173,15 @@ impl Writer {
     async fn set_key(
         &self,
         survey: &Survey,
-        (namespace, name): &Key,
+        config_map: &Key,
         key: &str,
         text: Option<&str>,
         what: &str,
     ) -> Result<(), WriteError> {
+        let (namespace, name) = config_map;
         let api = self.config_maps(namespace);
         let params = self.post();
-        let Some(live) = survey.config_map(namespace, name) else {
+        let Some(live) = survey.config_map(config_map) else {
             let Some(text) = text else { return Ok(()) };
             let metadata = ObjectMeta {
                 name: Some(name.clone()),
@@ -225,13 +218,14 @@ impl Writer {
     async fn apply_key(
         &self,
         survey: &Survey,
-        (namespace, name): &Key,
+        config_map: &Key,
         key: &str,
         text: &str,
         what: &str,
     ) -> Result<(), WriteError> {
+        let (namespace, name) = config_map;
         let mut metadata = json!({"name": name});
-        match survey.config_map(namespace, name) {
+        match survey.config_map(config_map) {
             Some(live) => {
                 metadata["resourceVersion"] = json!(live.resource_version());
                 // What we once applied has to be applied again, or it goes.
@@ -270,10 +264,6 @@ impl Writer {
     fn config_maps(&self, namespace: &str) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), namespace)
     }
-}
-
-fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
 }
 
 /// One call for an object that was there, with a limit, and what went wrong in our words.

@@ -1,32 +1,10 @@
 use super::*;
+use crate::stub::fixture::KUBEADM;
 use crate::wire::name::Name;
 
 fn corefile(text: &str) -> Corefile<'_> {
     Corefile::parse(text, &Process::default()).unwrap_or_else(|refusal| panic!("{text:?}: {refusal}"))
 }
-
-const KUBEADM: &str = "\
-.:53 {
-    errors
-    health {
-       lameduck 5s
-    }
-    ready
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-       pods insecure
-       fallthrough in-addr.arpa ip6.arpa
-       ttl 30
-    }
-    prometheus :9153
-    forward . /etc/resolv.conf {
-       max_concurrent 1000
-    }
-    cache 30
-    loop
-    reload
-    loadbalance
-}
-";
 
 #[test]
 fn the_default_of_kubeadm_serves_the_root_and_reloads() {

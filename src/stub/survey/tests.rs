@@ -100,7 +100,7 @@ async fn what_every_pod_mounts_is_not_read_and_what_is_forbidden_is_no_failure()
     let (survey, asked) = read(&[], &[&root, &custom]).await;
     let survey = survey.expect("a survey");
     assert!(!asked.contains(&root), "{asked:?}");
-    assert!(survey.config_map("kube-system", "coredns").is_some());
+    assert!(survey.config_map(&("kube-system".to_owned(), "coredns".to_owned())).is_some());
     assert!(survey.is_forbidden(&("kube-system".to_owned(), "coredns-custom".to_owned())));
     assert!(!survey.is_forbidden(&("kube-system".to_owned(), "coredns".to_owned())));
 

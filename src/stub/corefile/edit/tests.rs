@@ -3,29 +3,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::stub::Stub;
 use crate::stub::corefile::{Bind, Plugin};
-
-const KUBEADM: &str = "\
-.:53 {
-    errors
-    health {
-       lameduck 5s
-    }
-    ready
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-       pods insecure
-       fallthrough in-addr.arpa ip6.arpa
-       ttl 30
-    }
-    prometheus :9153
-    forward . /etc/resolv.conf {
-       max_concurrent 1000
-    }
-    cache 30
-    loop
-    reload
-    loadbalance
-}
-";
+use crate::stub::fixture::KUBEADM;
 
 const OURS: &str = "\
 # BEGIN globaldns managed stub zones (do not edit)
