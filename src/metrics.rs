@@ -408,10 +408,15 @@ impl Metrics {
         let mut hosts =
             FamilyBuilder::gauge("globaldns_zone_hosts", "Hosts with answers, wildcards included, by zone.");
         let mut serial = FamilyBuilder::gauge("globaldns_zone_serial", "SOA serial by zone (Unix seconds).");
+        let mut digest = FamilyBuilder::gauge(
+            "globaldns_zone_answers_hash",
+            "A hash of all answers by zone, equal on replicas that have the same ServiceEntries.",
+        );
         for zone in self.index.table().zones().iter() {
             let apex = zone.apex().to_string();
             hosts.add(&[("zone", &apex)], zone.hosts() as f64);
             serial.add(&[("zone", &apex)], f64::from(zone.serial()));
+            digest.add(&[("zone", &apex)], zone.digest() as f64);
         }
         let mut findings = FamilyBuilder::gauge("globaldns_findings", "Findings by code and severity.");
         let counts = self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -422,6 +427,7 @@ impl Metrics {
         families.extend([
             hosts.done(),
             serial.done(),
+            digest.done(),
             findings.done(),
             FamilyBuilder::gauge(
                 "globaldns_ready",

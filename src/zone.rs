@@ -35,6 +35,7 @@
 //!   spread: 13 become 18.
 
 pub mod answer;
+mod digest;
 mod node;
 mod zones;
 
@@ -175,6 +176,9 @@ impl Table {
             return;
         }
         let (added, removed) = (answers.is_some() && had.is_none(), answers.is_none());
+        let digest = |answers| digest::of(host, key.octets, answers);
+        let before = had.map_or(0, digest);
+        let after = answers.as_ref().map_or(0, |answers| digest(answers.view()));
         if added {
             zone.adds(host);
         }
@@ -183,6 +187,7 @@ impl Table {
             zone.has_removed(host);
         }
         zone.has_changed(now);
+        zone.is_worth(after.wrapping_sub(before));
         // After this change is visible and before the next one begins: see Reader::judge.
         self.generation.fetch_add(1, Ordering::Release);
     }

@@ -395,3 +395,49 @@ fn never_missing(name: &str, table: Table, rounds: u32, change: impl Fn(&Table))
         done.store(true, Ordering::Relaxed);
     });
 }
+
+/// [L8]
+#[test]
+fn the_hash_of_a_zone_tells_every_difference_and_none_that_is_undone() {
+    let set = |table: &Table, name, addresses: &[&str], ttl| {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().expect(a)).collect();
+        table.set(&host(name), Answers::new(&addresses, ttl), None, 1000);
+    };
+    let digests = |table: &Table| table.zones().iter().map(Zone::digest).collect::<Vec<_>>();
+    let one = |name, addresses: &[&str], ttl| {
+        let t = table(&["global", "eu"], &["other.global"]);
+        set(&t, name, addresses, ttl);
+        digests(&t)
+    };
+    let mut all = vec![
+        one("a.global", &["240.0.0.1"], 30),
+        one("a.global", &["240.0.0.1"], 31),
+        one("a.global", &["240.0.0.2"], 30),
+        one("a.global", &["240.0.0.1", "240.0.0.2"], 30),
+        one("a.global", &["240.0.0.2", "240.0.0.1"], 30),
+        one("a.global", &["240.0.0.1", "::240.0.0.1"], 30),
+        one("a.global", &["::240.0.0.1"], 30),
+        one("*.a.global", &["240.0.0.1"], 30),
+        one("b.global", &["240.0.0.1"], 30),
+        one("a.eu", &["240.0.0.1"], 30),
+        digests(&table(&["global", "eu"], &["other.global"])),
+    ];
+    let different = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), different);
+    assert!(all.iter().flatten().all(|digest| *digest < 1 << 53), "a metric cannot hold one of {all:?}");
+
+    let t = table(&["global", "eu"], &["b.global", "*.a.global", "other.global"]);
+    set(&t, "b.global", &["240.0.0.9"], 30);
+    set(&t, "b.global", &["240.0.0.1"], 30);
+    set(&t, "a.global", &["240.0.0.1"], 30);
+    for gone in ["b.global", "*.a.global", "other.global"] {
+        t.set(&host(gone), None, None, 1000);
+    }
+    t.set(&host("other.global"), answers(1), None, 1000);
+    assert_eq!(digests(&t), one("a.global", &["240.0.0.1"], 30));
+    t.set(&host("other.global"), None, None, 1000);
+    t.set(&host("a.global"), None, None, 1000);
+    assert_eq!(digests(&t), digests(&table(&["global", "eu"], &[])));
+}

@@ -1,7 +1,7 @@
 //! The zones of this server (chapter Z) and what each counts.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 
@@ -25,6 +25,7 @@ pub struct Zone {
     serial: AtomicU32,
     hosts: AtomicUsize,
     wildcards: AtomicUsize,
+    digest: AtomicU64,
 }
 
 impl Zone {
@@ -48,6 +49,11 @@ impl Zone {
         self.hosts.load(Ordering::Relaxed)
     }
 
+    /// A hash of all answers, below 2⁵³: a number that a metric can hold (L8).
+    pub fn digest(&self) -> u64 {
+        self.digest.load(Ordering::Relaxed) >> 11
+    }
+
     /// The same, as the table's keys have it.
     pub(super) fn number(&self) -> u16 {
         self.index as u16
@@ -68,6 +74,11 @@ impl Zone {
         if host.wildcard {
             self.wildcards.fetch_sub(1, Ordering::Release);
         }
+    }
+
+    /// The hash of all answers is another by `difference`.
+    pub(super) fn is_worth(&self, difference: u64) {
+        self.digest.fetch_add(difference, Ordering::Relaxed);
     }
 
     /// Something visible has changed (D6). `now` in Unix seconds.
@@ -186,6 +197,7 @@ impl Zones {
                 serial: AtomicU32::new(now),
                 hosts: AtomicUsize::new(0),
                 wildcards: AtomicUsize::new(0),
+                digest: AtomicU64::new(0),
             })
             .collect();
         let mut by_length = [OfLength::None; name::MAX_WIRE + 1];
