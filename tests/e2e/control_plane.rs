@@ -115,7 +115,7 @@ impl ControlPlane {
             let ended = processes.find_map(Process::ended);
             drop(processes);
             if let Some(end) = ended {
-                panic!("{end}\n{}", self.logs());
+                panic!("{end}; {}\n{}", self.free_space(), self.logs());
             }
             self.cluster.is_ready().then_some(())
         });
@@ -207,6 +207,18 @@ impl ControlPlane {
 
     fn logs(&self) -> String {
         ["etcd", "kube-apiserver"].map(|name| tail(&self.log(name), 30)).join("\n")
+    }
+
+    /// etcd whose disk is full ends without a word in its log.
+    fn free_space(&self) -> String {
+        let directory = self.directory.display();
+        match nix::sys::statvfs::statvfs(&self.directory) {
+            Ok(disk) => {
+                let free = disk.blocks_available() * disk.fragment_size();
+                format!("{} MiB are free in {directory}", free >> 20)
+            }
+            Err(error) => format!("how much is free in {directory} is not known: {error}"),
+        }
     }
 
     fn etcd_revision(&self) -> i64 {
