@@ -294,7 +294,7 @@ fn serve_dns(
             drop(listening);
             accepting.await;
         });
-        tracing::info!(%address, "serving DNS");
+        tracing::info!(%address, workers = config.workers, "serving DNS");
         bound.push(address);
     }
     Ok(bound)
