@@ -33,7 +33,11 @@ fn a_relist_of_20_000_entries_gives_no_wrong_answer_and_misses_none() {
     let kubeconfig = plane.kubeconfig_through(User::Globaldns, gate.port());
     let started = Instant::now();
     let program = Program::start_ready(&[], &kubeconfig);
-    println!("ready after {:.2} s", started.elapsed().as_secs_f64());
+    println!(
+        "ready after {:.2} s, at most {} resident",
+        started.elapsed().as_secs_f64(),
+        program.peak_memory()
+    );
 
     let expected: Vec<_> = (CHANGES..ENTRIES)
         .map(|number| (host(number), answer(number)))
@@ -69,8 +73,9 @@ fn a_relist_of_20_000_entries_gives_no_wrong_answer_and_misses_none() {
     wait_until("the API server saw a list", DEADLINE, || relists() > 0);
     let relists = relists();
     println!(
-        "relist of {ENTRIES}: {relists} list requests, caught up {took:.2} s after the way was free; \
-         {questions} replies, none wrong or missing"
+        "relist of {ENTRIES}: {relists} list requests, caught up {took:.2} s after the way was free, at most {} resident; \
+         {questions} replies, none wrong or missing",
+        program.peak_memory()
     );
 }
 

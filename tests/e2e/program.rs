@@ -87,6 +87,14 @@ impl Program {
         self.process.stop();
     }
 
+    /// The most memory that was ever resident, as the kernel writes it.
+    pub(crate) fn peak_memory(&self) -> String {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak.map_or_else(|| "unknown".to_owned(), |peak| peak.trim().to_owned())
+    }
+
     /// A DNS client of this program.
     pub(crate) fn resolver(&self) -> Resolver {
         Resolver::new(self.dns_addr)
