@@ -18,14 +18,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, ConfigError, StubDomains, TableConfig, host_name};
+use crate::config::{Config, ConfigError, MetricsCompat, StubDomains, TableConfig, host_name};
 use crate::entry::Rules;
 use crate::finding::{Code, Severity};
 use crate::index::{Index, Partition};
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
+use crate::serve::listen::Purpose;
 use crate::serve::responder::Responder;
-use crate::serve::{listen, tcp, udp};
+use crate::serve::stream::{Answerer, Connections};
+use crate::serve::{grpc, listen, tcp, udp};
 use crate::source::advertise::{Advertise, ServiceName};
 use crate::source::cluster::{self, Access, Cluster};
 use crate::source::files::Files;
@@ -40,11 +42,11 @@ const FINDINGS_EVERY: Duration = Duration::from_secs(1);
 const FINDINGS_LOGGED: usize = 50;
 /// Descriptors kept for everything but DNS.
 const DESCRIPTORS_BESIDE: u64 = 64;
-/// Threads that answer TCP: there for the few replies that UDP cannot hold.
+/// Threads that answer TCP, there for the few replies that UDP cannot hold, and gRPC, which one CoreDNS asks.
 const TCP_THREADS: usize = 2;
 /// The longest wait for a Lease to be released.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
-/// The longest wait for TCP replies in flight after the lameduck time.
+/// The longest wait for replies in flight over TCP and gRPC after the lameduck time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Unix seconds.
@@ -167,13 +169,15 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
 pub struct Running {
     /// DNS, UDP and TCP, in the order of `--listen`.
     pub dns: Vec<SocketAddr>,
+    /// DNS over gRPC, in the order of `--grpc-listen`.
+    pub grpc: Vec<SocketAddr>,
     /// The admin listener.
     pub admin: Option<SocketAddr>,
     readiness: Readiness,
     drain: CancellationToken,
     stop_admin: CancellationToken,
     stop_files: Arc<AtomicBool>,
-    tcp: Arc<tcp::Server>,
+    connections: Arc<Connections>,
     udp: Option<udp::Workers>,
     data: Option<tokio::runtime::Runtime>,
     stop_stub_domains: CancellationToken,
@@ -199,25 +203,21 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .thread_name("tcp")
         .enable_all()
         .build()
-        .context("starting the runtime of DNS over TCP")?;
+        .context("starting the runtime of DNS over TCP and gRPC")?;
     make_room_for_connections(config.tcp_connections, config.workers * config.listen.len());
     let drain = CancellationToken::new();
-    let tcp = tcp::Server::new(
-        responder.clone(),
-        metrics.pool(),
-        metrics.tcp(),
-        tcp::Limits { connections: config.tcp_connections, idle: tcp::IDLE_TIMEOUT },
-        drain.clone(),
-    );
+    let connections = Connections::new(config.tcp_connections, metrics.tcp(), drain.clone());
+    let answerer = Answerer::new(responder.clone(), metrics.pool());
     // From here on a start that fails takes down what already runs, in the way `Running` does it.
     let mut running = Running {
         dns: Vec::new(),
+        grpc: Vec::new(),
         admin: None,
         readiness: core.readiness.clone(),
         drain,
         stop_admin: CancellationToken::new(),
         stop_files: Arc::new(AtomicBool::new(false)),
-        tcp: tcp.clone(),
+        connections: connections.clone(),
         udp: None,
         data: None,
         stop_stub_domains: CancellationToken::new(),
@@ -225,9 +225,19 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     };
     let data = running.data.insert(data);
     let workers = running.udp.insert(udp::Workers::default());
+    let tcp = tcp::Server::new(answerer.clone(), connections.clone(), tcp::IDLE_TIMEOUT);
     running.dns = serve_dns(&config, &core, &metrics, &responder, &tcp, data, workers)?;
+    if !config.grpc_listen.is_empty() {
+        let server = grpc::Server::new(answerer, connections, grpc::Patience::default());
+        running.grpc = serve_grpc(&config, &core, &server, data)?;
+        metrics.show_grpc();
+    }
+    if config.metrics_compat == MetricsCompat::Coredns {
+        metrics.show_coredns_names(&running.dns, &running.grpc);
+    }
     if let Some(at) = config.admin_listen {
-        let listener = tokio::net::TcpListener::from_std(listen::admin(at.address, at.any_host)?)?;
+        let listener =
+            tokio::net::TcpListener::from_std(listen::tcp(at.address, at.any_host, Purpose::ADMIN)?)?;
         let address = listener.local_addr()?;
         let pages = Admin { metrics: metrics.clone(), readiness: core.readiness.clone() };
         tokio::spawn(admin::serve(listener, pages, running.stop_admin.clone()));
@@ -295,6 +305,30 @@ fn serve_dns(
             accepting.await;
         });
         tracing::info!(%address, workers = config.workers, "serving DNS");
+        bound.push(address);
+    }
+    Ok(bound)
+}
+
+fn serve_grpc(
+    config: &Config,
+    core: &Core,
+    server: &Arc<grpc::Server>,
+    data: &tokio::runtime::Runtime,
+) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut bound = Vec::new();
+    for at in &config.grpc_listen {
+        let listener = listen::tcp(at.address, at.any_host, Purpose::GRPC)?;
+        let _inside = data.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let address = listener.local_addr()?;
+        let listening = core.readiness.await_for(format!("DNS over gRPC on {address}"));
+        let accepting = server.clone().accept(listener);
+        data.spawn(async move {
+            drop(listening);
+            accepting.await;
+        });
+        tracing::info!(%address, "serving DNS over gRPC");
         bound.push(address);
     }
     Ok(bound)
@@ -416,7 +450,7 @@ impl Running {
         self.readiness.is_ready()
     }
 
-    /// L5: not ready at once, answering for `lameduck`, then TCP replies in flight are finished and queued UDP queries
+    /// L5: not ready at once, answering for `lameduck`, then replies in flight over TCP and gRPC are finished and queued UDP queries
     /// answered.
     pub async fn stop(mut self, lameduck: Duration) {
         self.readiness.drain();
@@ -428,8 +462,8 @@ impl Running {
             let _ = tokio::time::timeout(RELEASE_LIMIT, ended).await;
         }
         self.drain.cancel();
-        if tokio::time::timeout(DRAIN_LIMIT, self.tcp.drained()).await.is_err() {
-            tracing::warn!("TCP replies were still in flight; closing their connections");
+        if tokio::time::timeout(DRAIN_LIMIT, self.connections.drained()).await.is_err() {
+            tracing::warn!("replies over TCP or gRPC were still in flight; closing their connections");
         }
         if let Some(udp) = self.udp.take() {
             // It blocks, and a second signal must be heard meanwhile.

@@ -3,13 +3,14 @@
 //! called globaldns.
 
 mod export;
+mod plugin;
 mod serve;
 mod stub_domains;
 mod table;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::ConfigError;
 use crate::serve::listen::ListenError;
@@ -45,8 +46,10 @@ fn version() -> &'static str {
 
 /// Parses the command line and runs the command to its exit code (X1).
 pub fn main() -> ExitCode {
-    let matches = without_empty_variables(Cli::command()).get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => return fail(&error.into()),
+    };
     // Both ring and another provider may be linked one day; rustls must not have to choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
     abort_on_panic();
@@ -57,11 +60,31 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("globaldns: {error:#}");
-            ExitCode::from(if is_usage(&error) { USAGE } else { 1 })
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("globaldns: {error:#}");
+    ExitCode::from(if is_usage(error) { USAGE } else { 1 })
+}
+
+/// The command line; what clap refuses ends the program here (X1).
+fn parse() -> Result<Cli, ConfigError> {
+    let command = without_empty_variables(Cli::command());
+    let cli = |matches: &ArgMatches| Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_default();
+    if !plugin::is_called(&program) {
+        return Ok(cli(&command.get_matches()));
+    }
+    let plugin::Translated { arguments, left_out } = plugin::translate(arguments, &command)?;
+    let arguments = std::iter::once("globaldns".to_owned()).chain(arguments);
+    let mut cli = cli(&plugin::with_defaults(command).get_matches_from(arguments));
+    if let Command::Serve(serve) = &mut cli.command {
+        serve.left_out = Some(left_out);
+    }
+    Ok(cli)
 }
 
 /// A thread that panics must not leave a program behind that looks alive and does not answer: whoever runs us

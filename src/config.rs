@@ -85,16 +85,29 @@ pub struct Config {
     pub answers: Settings,
     /// `--listen`; empty for `off`.
     pub listen: Vec<Listen>,
+    /// `--grpc-listen` (G1); empty for `off`.
+    pub grpc_listen: Vec<Listen>,
     /// `--admin-listen`; `None` for `off`.
     pub admin_listen: Option<Listen>,
     /// `--workers` (L1): threads that answer UDP, per address.
     pub workers: usize,
-    /// `--tcp-connections` (D14).
+    /// `--tcp-connections` (D14, G2).
     pub tcp_connections: usize,
     /// `--lameduck` (L5).
     pub lameduck: Duration,
+    /// `--metrics-compat` (G5).
+    pub metrics_compat: MetricsCompat,
     /// `--stub-domains`; `None` for `off`.
     pub stub_domains: Option<StubDomains>,
+}
+
+/// The names of another server's metrics that ours are offered under as well (G5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsCompat {
+    /// None.
+    Off,
+    /// Those of CoreDNS's plugin `prometheus`.
+    Coredns,
 }
 
 /// Looking after cluster DNS's stub domains (chapter T).

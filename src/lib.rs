@@ -6,8 +6,8 @@
 //! main → cli → config
 //!          └→ app ─┬→ source::{files, cluster, advertise} → entry → index ─┐
 //!                  │                                                       ├→ zone → wire
-//!                  ├→ serve::{udp, tcp} → serve::responder ────────────────┘
-//!                  │                  └→ serve::hickory (what the responder declines)
+//!                  ├→ serve::{udp, tcp, grpc} → serve::responder ──────────┘
+//!                  │                        └→ serve::hickory (what the responder declines)
 //!                  ├→ stub::controller → engine ─┬→ survey → layout → plan → {corefile, kube_dns, openshift, …}
 //!                  │                             ├→ decide → record
 //!                  │                             └→ write, probe
@@ -20,8 +20,8 @@
 //! and its [`finding`]s); [`index`] keeps it packed and recomputes the hosts it touches from all their live claims;
 //! [`zone`] replaces the node of each host whose answers have changed.
 //!
-//! One **query**: [`serve::udp`] or [`serve::tcp`] hands the octets to [`serve::responder`], which parses them
-//! ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the addresses in the node.
+//! One **query**: [`serve::udp`], [`serve::tcp`] or [`serve::grpc`] hands the octets to [`serve::responder`], which
+//! parses them ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the addresses in the node.
 //!
 //! One **stub domain**: [`stub::survey`] reads what cluster DNS is made of, [`stub::layout`] finds the places,
 //! [`stub::plan`] says what has to change there, [`stub::decide`] what follows from what was recorded; [`stub::write`]

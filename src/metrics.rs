@@ -3,10 +3,12 @@
 //! The query path adds to plain atomics of its own worker ([`Counters`]); a scrape sums the workers and
 //! reads the table, the index and the sources. No label is ever chosen by a client.
 
+mod coredns;
 mod family;
 mod stub_domains;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +48,8 @@ const TYPES: [(u16, &str); 13] = [
 /// Upper bounds of the duration histogram, seconds: an answer takes microseconds.
 const DURATION_BOUNDS: [f64; 11] = [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 1e-1];
 
-const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Udp, "udp"), (Transport::Tcp, "tcp")];
+const TRANSPORTS: [(Transport, &str); 3] =
+    [(Transport::Udp, "udp"), (Transport::Tcp, "tcp"), (Transport::Grpc, "grpc")];
 const FAMILIES: [(Family, &str); 2] = [(Family::V4, "4"), (Family::V6, "6")];
 
 /// What one worker counts. Relaxed atomics: a scrape may be one query behind.
@@ -60,10 +63,10 @@ pub struct Counters {
     alone: bool,
     requests: Box<[AtomicU64]>,
     responses: Box<[AtomicU64]>,
-    durations: [[AtomicU64; DURATION_BOUNDS.len() + 1]; 2],
-    duration_nanos: [AtomicU64; 2],
-    silent: [AtomicU64; 2],
-    truncated: [AtomicU64; 2],
+    durations: [[AtomicU64; DURATION_BOUNDS.len() + 1]; TRANSPORTS.len()],
+    duration_nanos: [AtomicU64; TRANSPORTS.len()],
+    silent: [AtomicU64; TRANSPORTS.len()],
+    truncated: [AtomicU64; TRANSPORTS.len()],
     send_errors: AtomicU64,
     receive_errors: AtomicU64,
     turn: AtomicU32,
@@ -90,8 +93,8 @@ impl Counters {
         Counters {
             zones,
             alone: false,
-            requests: zeros((zones + 1) * 4 * TYPES.len()),
-            responses: zeros((zones + 1) * 2 * Rcode::ALL.len()),
+            requests: zeros(request_position(zones + 1, 0, 0, 0)),
+            responses: zeros(response_position(zones + 1, 0, 0)),
             durations: Default::default(),
             duration_nanos: Default::default(),
             silent: Default::default(),
@@ -119,10 +122,9 @@ impl Counters {
     pub fn reply(&self, query: Counted<'_>, rcode: Rcode, truncated: bool) {
         let zone = query.zone.map_or(self.zones, Zone::index);
         let (transport, family) = (query.transport as usize, query.family as usize);
-        let request = ((zone * 2 + transport) * 2 + family) * TYPES.len() + type_position(query.qtype);
+        let request = request_position(zone, transport, family, type_position(query.qtype));
         self.add(&self.requests[request], 1);
-        let response = (zone * 2 + transport) * Rcode::ALL.len() + rcode.position();
-        self.add(&self.responses[response], 1);
+        self.add(&self.responses[response_position(zone, transport, rcode.position())], 1);
         if truncated {
             self.add(&self.truncated[transport], 1);
         }
@@ -188,6 +190,16 @@ impl Counters {
     }
 }
 
+/// Where a count of requests is. The zone after the last is that of queries outside of every zone.
+fn request_position(zone: usize, transport: usize, family: usize, qtype: usize) -> usize {
+    ((zone * TRANSPORTS.len() + transport) * FAMILIES.len() + family) * TYPES.len() + qtype
+}
+
+/// Where a count of responses is.
+fn response_position(zone: usize, transport: usize, rcode: usize) -> usize {
+    (zone * TRANSPORTS.len() + transport) * Rcode::ALL.len() + rcode
+}
+
 /// A type's place in [`TYPES`].
 fn type_position(qtype: u16) -> usize {
     match qtype {
@@ -217,7 +229,12 @@ pub struct Metrics {
     tcp: Arc<TcpCounters>,
     findings: Mutex<Vec<(Code, u64)>>,
     stub_domains: OnceLock<Tally>,
+    grpc: AtomicBool,
+    coredns: OnceLock<coredns::Servers>,
 }
+
+/// What all workers have counted.
+struct Sums(Vec<Arc<Counters>>);
 
 /// What the TCP listener counts.
 #[derive(Debug, Default)]
@@ -251,6 +268,8 @@ impl Metrics {
             tcp: Arc::default(),
             findings: Mutex::default(),
             stub_domains: OnceLock::new(),
+            grpc: AtomicBool::new(false),
+            coredns: OnceLock::new(),
         }
     }
 
@@ -280,6 +299,23 @@ impl Metrics {
         self.stub_domains.get_or_init(Tally::default).clone()
     }
 
+    /// DNS over gRPC is served: from now on its counts are shown.
+    pub fn show_grpc(&self) {
+        self.grpc.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on the counts are also shown under CoreDNS's names (G5), which tell servers apart by their addresses.
+    pub fn show_coredns_names(&self, dns: &[SocketAddr], grpc: &[SocketAddr]) {
+        self.coredns.get_or_init(|| coredns::Servers::new(dns, grpc));
+    }
+
+    /// The transports that are served, and where their counts are.
+    fn transports(&self) -> impl Iterator<Item = (usize, Transport, &'static str)> + Clone {
+        let grpc = self.grpc.load(Ordering::Relaxed);
+        let transports = TRANSPORTS.iter().enumerate().map(|(at, (transport, name))| (at, *transport, *name));
+        transports.filter(move |(_, transport, _)| grpc || *transport != Transport::Grpc)
+    }
+
     /// Publishes the number of findings by code; codes that are not listed have none.
     pub fn set_findings(&self, counts: Vec<(Code, u64)>) {
         *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = counts;
@@ -292,7 +328,11 @@ impl Metrics {
     /// The exposition, in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
         let mut families = self.registry.gather();
-        self.traffic(&mut families);
+        let sums = Sums(self.workers().clone());
+        self.traffic(&sums, &mut families);
+        if let Some(servers) = self.coredns.get() {
+            families.extend(coredns::families(&sums, &self.zone_labels(), self.transports(), servers));
+        }
         self.table(&mut families);
         self.source(&mut families);
         if let Some(tally) = self.stub_domains.get() {
@@ -303,13 +343,15 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 
-    fn traffic(&self, families: &mut Vec<MetricFamily>) {
-        let workers = self.workers().clone();
-        let sum = |get: &dyn Fn(&Counters) -> u64| workers.iter().map(|w| get(w)).sum::<u64>() as f64;
+    /// The zones' labels, where their counts are; the last is that of queries outside of every zone.
+    fn zone_labels(&self) -> Vec<String> {
         let table = self.index.table();
-        let mut zones: Vec<String> = table.zones().iter().map(|z| z.apex().to_string()).collect();
-        zones.push(NO_ZONE.to_owned());
+        let zones = table.zones().iter().map(|z| z.apex().to_string());
+        zones.chain([NO_ZONE.to_owned()]).collect()
+    }
 
+    fn traffic(&self, sums: &Sums, families: &mut Vec<MetricFamily>) {
+        let zones = self.zone_labels();
         let mut requests = FamilyBuilder::counter(
             "globaldns_dns_requests_total",
             "Queries answered, by zone, transport, IP family of the client and query type.",
@@ -319,11 +361,10 @@ impl Metrics {
             "Replies by zone, transport and response code.",
         );
         for (z, zone) in zones.iter().enumerate() {
-            for (t, (_, transport)) in TRANSPORTS.iter().enumerate() {
+            for (t, _, transport) in self.transports() {
                 for (f, (_, family)) in FAMILIES.iter().enumerate() {
                     for (q, (_, qtype)) in TYPES.iter().enumerate() {
-                        let at = ((z * 2 + t) * 2 + f) * TYPES.len() + q;
-                        let count = sum(&|w| w.requests[at].load(Ordering::Relaxed));
+                        let count = sums.requests(z, t, f, q);
                         // A zone × type matrix is mostly zeros; only what occurred is a series.
                         if count > 0.0 {
                             requests.add(
@@ -339,10 +380,9 @@ impl Metrics {
                     }
                 }
                 for rcode in Rcode::ALL {
-                    let at = (z * 2 + t) * Rcode::ALL.len() + rcode.position();
                     responses.add(
                         &[("zone", zone), ("transport", transport), ("rcode", rcode.mnemonic())],
-                        sum(&|w| w.responses[at].load(Ordering::Relaxed)),
+                        sums.responses(z, t, rcode),
                     );
                 }
             }
@@ -357,19 +397,12 @@ impl Metrics {
         );
         let mut truncated =
             FamilyBuilder::counter("globaldns_dns_truncated_total", "Replies with the TC bit, by transport.");
-        for (t, (_, transport)) in TRANSPORTS.iter().enumerate() {
-            let labels = [("transport", *transport)];
-            let buckets: Vec<u64> = (0..=DURATION_BOUNDS.len())
-                .map(|b| workers.iter().map(|w| w.durations[t][b].load(Ordering::Relaxed)).sum())
-                .collect();
-            durations.add_histogram(
-                &labels,
-                &DURATION_BOUNDS,
-                &buckets,
-                sum(&|w| w.duration_nanos[t].load(Ordering::Relaxed)) / 1e9,
-            );
-            silent.add(&labels, sum(&|w| w.silent[t].load(Ordering::Relaxed)));
-            truncated.add(&labels, sum(&|w| w.truncated[t].load(Ordering::Relaxed)));
+        for (t, _, transport) in self.transports() {
+            let labels = [("transport", transport)];
+            let (buckets, seconds) = sums.durations(&[t]);
+            durations.add_histogram(&labels, &DURATION_BOUNDS, &buckets, seconds);
+            silent.add(&labels, sums.of(|w| &w.silent[t]));
+            truncated.add(&labels, sums.of(|w| &w.truncated[t]));
         }
         let tcp = |name, help, value: &AtomicU64| {
             FamilyBuilder::counter(name, help).with(&[], value.load(Ordering::Relaxed) as f64)
@@ -384,14 +417,17 @@ impl Metrics {
                 "globaldns_udp_send_errors_total",
                 "Replies over UDP that the kernel refused to send.",
             )
-            .with(&[], sum(&|w| w.send_errors.load(Ordering::Relaxed)))
+            .with(&[], sums.of(|w| &w.send_errors))
             .done(),
             FamilyBuilder::counter("globaldns_udp_receive_errors_total", "Failures to receive over UDP.")
-                .with(&[], sum(&|w| w.receive_errors.load(Ordering::Relaxed)))
+                .with(&[], sums.of(|w| &w.receive_errors))
                 .done(),
-            FamilyBuilder::gauge("globaldns_tcp_connections", "Open DNS connections over TCP.")
-                .with(&[], self.tcp.open.load(Ordering::Relaxed) as f64)
-                .done(),
+            FamilyBuilder::gauge(
+                "globaldns_tcp_connections",
+                "Open DNS connections over TCP, gRPC's among them.",
+            )
+            .with(&[], self.tcp.open.load(Ordering::Relaxed) as f64)
+            .done(),
             tcp("globaldns_tcp_accepted_total", "DNS connections accepted.", &self.tcp.accepted).done(),
             tcp("globaldns_tcp_evicted_total", "Idle connections closed to make room.", &self.tcp.evicted)
                 .done(),
@@ -484,6 +520,30 @@ impl Metrics {
             relists.done(),
             errors.done(),
         ]);
+    }
+}
+
+impl Sums {
+    fn of(&self, number: impl Fn(&Counters) -> &AtomicU64) -> f64 {
+        self.0.iter().map(|worker| number(worker).load(Ordering::Relaxed)).sum::<u64>() as f64
+    }
+
+    fn requests(&self, zone: usize, transport: usize, family: usize, qtype: usize) -> f64 {
+        self.of(|worker| &worker.requests[request_position(zone, transport, family, qtype)])
+    }
+
+    fn responses(&self, zone: usize, transport: usize, rcode: Rcode) -> f64 {
+        self.of(|worker| &worker.responses[response_position(zone, transport, rcode.position())])
+    }
+
+    /// Replies by the bounds of their durations, over these transports, and their seconds in all.
+    fn durations(&self, transports: &[usize]) -> (Vec<u64>, f64) {
+        let sum = |number: &dyn Fn(&Counters, usize) -> u64| -> u64 {
+            self.0.iter().flat_map(|worker| transports.iter().map(|t| number(worker, *t))).sum()
+        };
+        let bucket = |b: usize| sum(&|worker, t| worker.durations[t][b].load(Ordering::Relaxed));
+        let nanos = sum(&|worker, t| worker.duration_nanos[t].load(Ordering::Relaxed));
+        ((0..=DURATION_BOUNDS.len()).map(bucket).collect(), nanos as f64 / 1e9)
     }
 }
 

@@ -114,6 +114,8 @@ pub enum Transport {
     Udp,
     /// Streams: whole replies.
     Tcp,
+    /// One message a call, from CoreDNS (G1): whole replies.
+    Grpc,
 }
 
 #[cfg(test)]

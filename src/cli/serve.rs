@@ -6,9 +6,11 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
+use super::plugin;
 use super::table::TableArgs;
 use crate::app;
-use crate::config::{Config, ConfigError, Listen, StubDomains, host_name};
+use crate::config::{Config, ConfigError, Listen, MetricsCompat, StubDomains, host_name};
+use crate::serve::grpc;
 use crate::serve::responder::Settings;
 use crate::source::advertise::ServiceName;
 use crate::stub::controller::Mode;
@@ -37,13 +39,23 @@ pub(super) struct Serve {
         help_heading = "Life"
     )]
     listen: Vec<String>,
+    /// Answer DNS over gRPC here, for the plugin grpc of CoreDNS: ADDRESS:PORT, ADDRESS, :PORT, or off; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_GRPC_LISTEN",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        default_value = "off",
+        help_heading = "Life"
+    )]
+    grpc_listen: Vec<String>,
     /// Threads that answer UDP on each address [default: the processors this program may use]
     #[arg(
         long, env = "GLOBALDNS_WORKERS", value_name = "NUMBER",
         value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Life"
     )]
     workers: Option<u32>,
-    /// The most TCP connections at a time
+    /// The most TCP connections at a time, those of gRPC among them
     #[arg(
         long, env = "GLOBALDNS_TCP_CONNECTIONS", value_name = "NUMBER", default_value_t = 1024,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Life"
@@ -58,6 +70,16 @@ pub(super) struct Serve {
         help_heading = "Life"
     )]
     admin_listen: String,
+    /// Offer the metrics also under the names that dashboards read from another server: off, coredns
+    #[arg(
+        long,
+        env = "GLOBALDNS_METRICS_COMPAT",
+        value_name = "NAMES",
+        value_enum,
+        default_value = "off",
+        help_heading = "Life"
+    )]
+    metrics_compat: MetricsCompatNames,
     /// How long to go on answering after SIGTERM, while clients notice that we are not ready (5s, 500ms)
     #[arg(
         long, env = "GLOBALDNS_LAMEDUCK", value_name = "DURATION", default_value = "5s",
@@ -107,6 +129,19 @@ pub(super) struct Serve {
         help_heading = "Life"
     )]
     log_format: LogFormat,
+
+    /// Flags that were left out because we were called by the old plugin's name; `None` if we were not.
+    #[arg(skip)]
+    pub(super) left_out: Option<Vec<String>>,
+}
+
+/// `--metrics-compat`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MetricsCompatNames {
+    /// None.
+    Off,
+    /// Of CoreDNS's plugin prometheus.
+    Coredns,
 }
 
 /// `--stub-domains`.
@@ -123,6 +158,9 @@ enum StubDomainsMode {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::start(&self.log_level, self.log_format).map_err(|error| ConfigError(error.to_string()))?;
+        if let Some(left_out) = &self.left_out {
+            plugin::announce(left_out);
+        }
         app::run(self.config()?)
     }
 
@@ -155,17 +193,20 @@ impl Serve {
                 nsid.len()
             )));
         }
-        let mut listen = Vec::new();
-        for text in &self.listen {
-            listen.push(parse_listen("--listen", text, 53)?);
-        }
-        if listen.len() > 1 && listen.contains(&None) {
+        let listen = parse_listens("--listen", &self.listen, 53)?;
+        let grpc_listen = parse_listens("--grpc-listen", &self.grpc_listen, grpc::PORT)?;
+        let admin_listen = parse_listen("--admin-listen", &self.admin_listen, 9153)?;
+        let metrics_compat = match self.metrics_compat {
+            MetricsCompatNames::Off => MetricsCompat::Off,
+            MetricsCompatNames::Coredns => MetricsCompat::Coredns,
+        };
+        if metrics_compat != MetricsCompat::Off && admin_listen.is_none() {
             return Err(ConfigError(
-                "--listen off cannot stand beside another address; name one or the other".to_owned(),
+                "--metrics-compat needs the listener that serves /metrics, and --admin-listen is off; give it an \
+                 address, such as --admin-listen :9154, or leave --metrics-compat out"
+                    .to_owned(),
             ));
         }
-        let admin_listen = parse_listen("--admin-listen", &self.admin_listen, 9153)?;
-        let listen: Vec<Listen> = listen.into_iter().flatten().collect();
         let answers = Settings {
             ttl: table.policy.ttl,
             negative_ttl: table.negative_ttl,
@@ -176,10 +217,12 @@ impl Serve {
             table,
             answers,
             listen,
+            grpc_listen,
             admin_listen,
             workers: self.workers.map_or_else(processors, |workers| workers as usize),
             tcp_connections: self.tcp_connections as usize,
             lameduck: self.lameduck,
+            metrics_compat,
             stub_domains: stub_domains.map(|mode| StubDomains {
                 mode,
                 edit_managed: self.stub_domains_edit_managed,
@@ -187,6 +230,17 @@ impl Serve {
             }),
         })
     }
+}
+
+fn parse_listens(flag: &str, texts: &[String], port: u16) -> Result<Vec<Listen>, ConfigError> {
+    let listens: Vec<_> =
+        texts.iter().map(|text| parse_listen(flag, text, port)).collect::<Result<_, _>>()?;
+    if listens.len() > 1 && listens.contains(&None) {
+        return Err(ConfigError(format!(
+            "{flag} off cannot stand beside another address; name one or the other"
+        )));
+    }
+    Ok(listens.into_iter().flatten().collect())
 }
 
 fn parse_listen(flag: &str, text: &str, port: u16) -> Result<Option<Listen>, ConfigError> {

@@ -122,7 +122,7 @@ impl Handler {
     pub fn respond(&self, message: &[u8], arrival: Arrival, out: &mut [u8]) -> Outcome {
         let protocol = match arrival.transport {
             Transport::Udp => Protocol::Udp,
-            Transport::Tcp => Protocol::Tcp,
+            Transport::Tcp | Transport::Grpc => Protocol::Tcp,
         };
         let Ok(request) = Request::from_bytes(message.to_vec(), arrival.peer, protocol) else {
             return self.broken(message, arrival, out);

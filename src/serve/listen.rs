@@ -9,12 +9,30 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// A port that cannot be listened on (exit code 2).
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({protocol}): {error}; {remedy}")]
+#[error("{flag}: cannot listen on {address} ({protocol}): {error}; {remedy}")]
 pub struct ListenError {
+    flag: &'static str,
     address: SocketAddr,
     protocol: &'static str,
     error: io::Error,
     remedy: String,
+}
+
+/// What is listened for.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose {
+    flag: &'static str,
+    /// An address that needs no rights and is seldom taken.
+    example: &'static str,
+}
+
+impl Purpose {
+    /// DNS over UDP and TCP.
+    const DNS: Purpose = Purpose { flag: "--listen", example: "127.0.0.1:5353" };
+    /// DNS over gRPC.
+    pub const GRPC: Purpose = Purpose { flag: "--grpc-listen", example: "127.0.0.1:8053" };
+    /// The admin listener.
+    pub const ADMIN: Purpose = Purpose { flag: "--admin-listen", example: "127.0.0.1:9153" };
 }
 
 /// The sockets of one DNS listen address.
@@ -38,20 +56,20 @@ pub fn dns(address: SocketAddr, fallback: bool, workers: usize) -> Result<Listen
     let mut tries = if address.port() == 0 { PORT_ZERO_TRIES } else { 1 };
     loop {
         tries -= 1;
-        let (first, bound) = with_fallback(address, fallback, "UDP", bind_udp)?;
-        let udp = join(first, bound, workers).map_err(|error| explain(bound, "UDP", error))?;
+        let (first, bound) = with_fallback(address, fallback, "UDP", Purpose::DNS, bind_udp)?;
+        let udp = join(first, bound, workers).map_err(|error| explain(bound, "UDP", Purpose::DNS, error))?;
         match bind_tcp(bound) {
             Ok(tcp) => return Ok(Listener { udp, tcp }),
             // Another program has the TCP side of the port the kernel chose for UDP.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-            Err(error) => return Err(explain(bound, "TCP", error)),
+            Err(error) => return Err(explain(bound, "TCP", Purpose::DNS, error)),
         }
     }
 }
 
-/// Binds a TCP listener for the admin server.
-pub fn admin(address: SocketAddr, fallback: bool) -> Result<TcpListener, ListenError> {
-    with_fallback(address, fallback, "TCP", |address| {
+/// Binds a TCP listener for what is not DNS over TCP.
+pub fn tcp(address: SocketAddr, fallback: bool, purpose: Purpose) -> Result<TcpListener, ListenError> {
+    with_fallback(address, fallback, "TCP", purpose, |address| {
         let listener = bind_tcp(address)?;
         let bound = listener.local_addr()?;
         Ok((listener, bound))
@@ -63,14 +81,15 @@ fn with_fallback<T>(
     address: SocketAddr,
     fallback: bool,
     protocol: &'static str,
+    purpose: Purpose,
     bind: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> Result<T, ListenError> {
     match bind(address) {
         Err(error) if fallback && no_ipv6(&error) && address.is_ipv6() && address.ip().is_unspecified() => {
             let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            bind(v4).map_err(|error| explain(v4, protocol, error))
+            bind(v4).map_err(|error| explain(v4, protocol, purpose, error))
         }
-        bound => bound.map_err(|error| explain(address, protocol, error)),
+        bound => bound.map_err(|error| explain(address, protocol, purpose, error)),
     }
 }
 
@@ -143,26 +162,27 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     Ok(socket)
 }
 
-fn explain(address: SocketAddr, protocol: &'static str, error: io::Error) -> ListenError {
+fn explain(address: SocketAddr, protocol: &'static str, purpose: Purpose, error: io::Error) -> ListenError {
+    let Purpose { flag, example } = purpose;
     let port = address.port();
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse if port == 53 => {
-            "another program has the port (often systemd-resolved, dnsmasq or a second instance); stop it, \
-             or choose an address with --listen 127.0.0.1:5353"
-                .to_owned()
-        }
-        io::ErrorKind::AddrInUse => {
             format!(
-                "another program has port {port}; stop it, or choose another with --listen or --admin-listen"
+                "another program has the port (often systemd-resolved, dnsmasq or a second instance); stop it, \
+                 or choose an address with {flag} {example}"
             )
         }
+        io::ErrorKind::AddrInUse => {
+            format!("another program has port {port}; stop it, or choose another with {flag}")
+        }
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or the capability NET_BIND_SERVICE; grant it, or choose a higher one \
-             with --listen 127.0.0.1:5353"
-                .to_owned()
+            format!(
+                "ports below 1024 need root or the capability NET_BIND_SERVICE; grant it, or choose a higher one \
+                 with {flag} {example}"
+            )
         }
         io::ErrorKind::AddrNotAvailable => "no interface has this address; name one that exists".to_owned(),
-        _ => "choose another address with --listen or --admin-listen".to_owned(),
+        _ => format!("choose another address with {flag}"),
     };
-    ListenError { address, protocol, error, remedy }
+    ListenError { flag, address, protocol, error, remedy }
 }

@@ -41,7 +41,7 @@ pub struct Settings {
 /// How a message reached us.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// UDP or TCP.
+    /// UDP, TCP or gRPC.
     pub transport: Transport,
     /// Who asks.
     pub peer: SocketAddr,

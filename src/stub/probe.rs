@@ -91,6 +91,7 @@ fn over(transport: &Transport) -> &'static str {
     match transport {
         Transport::Udp => "UDP",
         Transport::Tcp => "TCP",
+        Transport::Grpc => "gRPC",
     }
 }
 

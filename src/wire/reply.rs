@@ -26,7 +26,7 @@ pub const QUESTION_POINTER: [u8; 2] = [0xc0, HEADER as u8];
 /// The largest reply for a query (D13).
 pub fn limit(transport: Transport, edns: Option<Edns>) -> u16 {
     match (transport, edns) {
-        (Transport::Tcp, _) => TCP_LIMIT,
+        (Transport::Tcp | Transport::Grpc, _) => TCP_LIMIT,
         (Transport::Udp, None) => UDP_PLAIN,
         (Transport::Udp, Some(edns)) => edns.udp_payload.clamp(UDP_PLAIN, UDP_PAYLOAD),
     }
@@ -237,6 +237,8 @@ mod tests {
             (Transport::Udp, edns(65535), 1232),
             (Transport::Tcp, None, 65535),
             (Transport::Tcp, edns(512), 65535),
+            (Transport::Grpc, None, 65535),
+            (Transport::Grpc, edns(512), 65535),
         ];
         for (transport, edns, expected) in cases {
             assert_eq!(limit(transport, edns), expected, "{transport:?} {edns:?}");

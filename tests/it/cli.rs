@@ -311,8 +311,8 @@ fn a_port_that_is_taken_is_refused_with_the_remedy() {
         assert_eq!(
             refused(&["serve", "--file", "examples/gke", "--log-format", "json", other, "off", flag, &at]),
             format!(
-                "globaldns: cannot listen on {at} ({protocol}): Address already in use (os error 98); another program \
-                 has port {port}; stop it, or choose another with --listen or --admin-listen"
+                "globaldns: {flag}: cannot listen on {at} ({protocol}): Address already in use (os error 98); another program \
+                 has port {port}; stop it, or choose another with {flag}"
             )
         );
     }

@@ -7,6 +7,7 @@ mod cluster;
 mod dig;
 mod docs;
 mod export;
+mod grpc;
 mod probe;
 mod stub_domains;
 mod support;

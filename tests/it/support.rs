@@ -66,6 +66,8 @@ pub(crate) struct Program {
     stderr: Arc<Captured>,
     /// Where it serves DNS, in the order of `--listen`.
     pub(crate) dns: Vec<SocketAddr>,
+    /// Where it serves DNS over gRPC, in the order of `--grpc-listen`.
+    pub(crate) grpc: Vec<SocketAddr>,
     /// Its admin listener.
     pub(crate) admin: Option<SocketAddr>,
 }
@@ -92,7 +94,7 @@ impl Program {
         let mut child = command.spawn().expect("the program starts");
         let stdout = Captured::read(child.stdout.take().expect("standard output is a pipe"));
         let stderr = Captured::read(child.stderr.take().expect("standard error is a pipe"));
-        Program { child, stdout, stderr, dns: Vec::new(), admin: None }
+        Program { child, stdout, stderr, dns: Vec::new(), grpc: Vec::new(), admin: None }
     }
 
     /// Waits for the log line "ready" and takes the addresses from those before it. Needs JSON logs.
@@ -109,6 +111,7 @@ impl Program {
 
     fn take_addresses(&mut self) {
         self.dns.clear();
+        self.grpc.clear();
         for line in self.stderr.lines().iter().filter_map(|line| fields(line)) {
             let address = || {
                 let text = line["address"].as_str().expect("an address in the log");
@@ -116,6 +119,7 @@ impl Program {
             };
             match line["message"].as_str() {
                 Some("serving DNS") => self.dns.push(address()),
+                Some("serving DNS over gRPC") => self.grpc.push(address()),
                 Some("serving admin") => self.admin = Some(address()),
                 _ => {}
             }

@@ -1,13 +1,26 @@
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+use tokio_util::sync::CancellationToken;
+
 use super::*;
+use crate::metrics::TcpCounters;
 use crate::serve::fixture::{Fixture, query, render, settings, table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A server on a free port, over a host with one address and one with two thousand.
 struct World {
     address: SocketAddr,
-    server: Arc<Server>,
+    connections: Arc<Connections>,
     drain: CancellationToken,
     tcp: Arc<TcpCounters>,
+}
+
+/// What connections may take.
+#[derive(Clone, Copy)]
+struct Limits {
+    connections: usize,
+    idle: Duration,
 }
 
 async fn serve(limits: Limits) -> World {
@@ -15,11 +28,13 @@ async fn serve(limits: Limits) -> World {
     let hosts = [("a.global", vec![IpAddr::from([240, 0, 0, 1])]), ("big.global", big)];
     let f = Fixture::new(table(&["global"], &hosts), settings(), &[]);
     let (drain, tcp) = (CancellationToken::new(), Arc::new(TcpCounters::default()));
-    let server = Server::new(f.responder.clone(), f.counters.clone(), tcp.clone(), limits, drain.clone());
+    let connections = Connections::new(limits.connections, tcp.clone(), drain.clone());
+    let answerer = Answerer::new(f.responder.clone(), f.counters.clone());
+    let server = Server::new(answerer, connections.clone(), limits.idle);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(server.clone().accept(listener));
-    World { address, server, drain, tcp }
+    tokio::spawn(server.accept(listener));
+    World { address, connections, drain, tcp }
 }
 
 const ROOMY: Limits = Limits { connections: 100, idle: Duration::from_secs(60) };
@@ -165,6 +180,6 @@ async fn a_drain_finishes_what_has_arrived_and_takes_nothing_new() {
     }
     assert_eq!(receive(&mut client).await, None);
     assert_eq!(receive(&mut idle).await, None);
-    w.server.drained().await;
+    w.connections.drained().await;
     assert_eq!(w.tcp.open.load(Ordering::Relaxed), 0);
 }

@@ -1,0 +1,264 @@
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+use futures::FutureExt;
+use hyper::client::conn::http2 as client;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::metrics::TcpCounters;
+use crate::serve::fixture::{Fixture, query, render, settings, table};
+
+/// A server on a free port, over a host with one address and one with two thousand.
+struct World {
+    address: SocketAddr,
+    fixture: Fixture,
+    connections: Arc<Connections>,
+    drain: CancellationToken,
+    tcp: Arc<TcpCounters>,
+}
+
+async fn serve(limit: usize, patience: Patience) -> World {
+    let big = (0..2000u16).map(|i| IpAddr::from([240, 1, (i >> 8) as u8, i as u8])).collect();
+    let hosts = [("a.global", vec![IpAddr::from([240, 0, 0, 1])]), ("big.global", big)];
+    let fixture = Fixture::new(table(&["global"], &hosts), settings(), &[]);
+    let (drain, tcp) = (CancellationToken::new(), Arc::new(TcpCounters::default()));
+    let connections = Connections::new(limit, tcp.clone(), drain.clone());
+    let answerer = Answerer::new(fixture.responder.clone(), fixture.counters.clone());
+    let server = Server::new(answerer, connections.clone(), patience);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(server.accept(listener));
+    World { address, fixture, connections, drain, tcp }
+}
+
+async fn usual() -> World {
+    serve(100, Patience::default()).await
+}
+
+/// A connection of a client that sends what it is told, right or wrong.
+struct Client {
+    sender: client::SendRequest<Sent>,
+    /// Ends with the connection.
+    connection: tokio::task::JoinHandle<()>,
+}
+
+/// What is sent, or something that never comes.
+type Sent = http_body_util::Either<Full<Bytes>, Never>;
+
+struct Never;
+
+impl hyper::body::Body for Never {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
+        std::task::Poll::Pending
+    }
+}
+
+/// What came back: the HTTP status, gRPC's, and the DNS message.
+#[derive(Debug, PartialEq, Eq)]
+struct Came {
+    http: u16,
+    grpc: Option<String>,
+    message: Option<Vec<u8>>,
+}
+
+impl Client {
+    async fn connect(world: &World) -> Client {
+        let stream = TcpStream::connect(world.address).await.expect("connects");
+        let mut http = client::Builder::new(TokioExecutor::new());
+        let (sender, connection) =
+            http.timer(TokioTimer::new()).handshake(TokioIo::new(stream)).await.expect("HTTP/2");
+        let connection = tokio::spawn(connection.map(drop));
+        Client { sender, connection }
+    }
+
+    async fn send(&mut self, request: Request<Sent>) -> Came {
+        self.sender.ready().await.expect("an open connection");
+        let response = soon(self.sender.send_request(request)).await.expect("a response");
+        let http = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("the whole response");
+        let grpc = body.trailers().and_then(|trailers| trailers.get("grpc-status"));
+        let grpc = grpc.map(|status| status.to_str().expect("a number").to_owned());
+        let body = body.to_bytes();
+        let message = (!body.is_empty()).then(|| packet::read(&body).expect("a packet").to_vec());
+        Came { http, grpc, message }
+    }
+
+    async fn call(&mut self, body: Bytes) -> Came {
+        self.send(request(PATH, Sent::Left(Full::new(body)))).await
+    }
+
+    /// The reply to a DNS message.
+    async fn ask(&mut self, message: &[u8]) -> Vec<u8> {
+        let came = self.call(packet::write(message)).await;
+        assert_eq!((came.http, came.grpc.as_deref()), (200, Some("0")));
+        came.message.expect("a message")
+    }
+}
+
+/// The outcome of something that is about to happen.
+async fn soon<T>(happens: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), happens).await.expect("within half a minute")
+}
+
+fn request(path: &str, body: Sent) -> Request<Sent> {
+    let uri = format!("http://127.0.0.1{path}");
+    Request::post(uri).header(CONTENT_TYPE, GRPC).body(body).expect("a request")
+}
+
+fn status(http: u16, grpc: Option<&str>) -> Came {
+    Came { http, grpc: grpc.map(str::to_owned), message: None }
+}
+
+/// [G1] [D13] [D11]
+#[tokio::test]
+async fn a_call_has_the_reply_of_dns_over_tcp() {
+    let world = usual().await;
+    let mut client = Client::connect(&world).await;
+    for question in [
+        "a.global A",
+        "A.Global A +nsid",
+        "a.global AAAA",
+        "nope.global A +udp=512",
+        "big.global A",
+        "big.global A +udp=512 +do",
+        "global SOA",
+        "global AXFR",
+        "example.com A +edns=0",
+        "a.global A +class=CH +edns=1",
+    ] {
+        let (message, _) = query(question);
+        let over_tcp = world.fixture.ask(&message, Transport::Tcp).expect("a reply");
+        assert_eq!(client.ask(&message).await, over_tcp, "{question}");
+    }
+    // What can be answered with an error is: here, two questions.
+    let (mut message, _) = query("a.global A");
+    message[5] = 2;
+    assert!(render(&client.ask(&message).await)[0].starts_with("FORMERR"));
+}
+
+/// [G1] [D11]
+#[tokio::test]
+async fn what_cannot_be_answered_is_a_status_and_costs_nobody_the_connection() {
+    let world = usual().await;
+    let mut client = Client::connect(&world).await;
+    let (mut reply, _) = query("a.global A");
+    reply[2] |= 0x80;
+    let whole = |octets: &'static [u8]| Sent::Left(Full::new(Bytes::from_static(octets)));
+    let of = |message: &[u8]| Sent::Left(Full::new(packet::write(message)));
+    let cases = [
+        ("a message under 12 octets", request(PATH, of(b"elevenoctet")), status(200, Some("3"))),
+        ("an empty message", request(PATH, of(b"")), status(200, Some("3"))),
+        ("a reply", request(PATH, of(&reply)), status(200, Some("3"))),
+        ("no message", request(PATH, whole(b"")), status(200, Some("3"))),
+        ("no packet", request(PATH, whole(b"\0\0\0\0\x02\x0a\x07")), status(200, Some("3"))),
+        ("a compressed one", request(PATH, whole(b"\x01\0\0\0\x02\x0a\0")), status(200, Some("12"))),
+        ("another method", request("/coredns.dns.DnsService/Update", of(&reply)), status(200, Some("12"))),
+        ("another service", request("/grpc.health.v1.Health/Check", of(&reply)), status(200, Some("12"))),
+        ("a message too long for DNS", request(PATH, of(&[0; 65536])), status(200, Some("8"))),
+    ];
+    for (what, request, wanted) in cases {
+        assert_eq!(client.send(request).await, wanted, "{what}");
+    }
+    assert_eq!(client.call(packet::write(&[0; 65535])).await.grpc.as_deref(), Some("0"));
+    let mut other = request(PATH, of(&reply));
+    other.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    assert_eq!(client.send(other).await, status(415, None), "another content type");
+    let get = Request::get("http://127.0.0.1/").body(whole(b"")).expect("a request");
+    assert_eq!(client.send(get).await, status(415, None), "a GET");
+    client.ask(&query("a.global A").0).await;
+}
+
+/// [G2]
+#[tokio::test]
+async fn a_message_that_does_not_come_is_not_waited_for() {
+    let patience = Patience { message: Duration::from_millis(50), ..Patience::default() };
+    let world = serve(100, patience).await;
+    let mut client = Client::connect(&world).await;
+    assert_eq!(client.send(request(PATH, Sent::Right(Never))).await, status(200, Some("4")));
+    client.ask(&query("a.global A").0).await;
+}
+
+/// [G2] [D14]
+#[tokio::test]
+async fn the_connection_idle_longest_makes_room() {
+    let world = serve(2, Patience::default()).await;
+    let (message, _) = query("a.global A");
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(&world).await;
+        client.ask(&message).await;
+        clients.push(client);
+    }
+    // The first one speaks again, so the second has been idle longer.
+    clients[0].ask(&message).await;
+    let mut third = Client::connect(&world).await;
+    third.ask(&message).await;
+    soon(clients.remove(1).connection).await.expect("the second is closed");
+    clients[0].ask(&message).await;
+    assert_eq!(world.tcp.evicted.load(Ordering::Relaxed), 1);
+}
+
+/// [G2]
+#[tokio::test]
+async fn a_connection_without_a_call_is_closed_in_time() {
+    let patience = Patience { idle: Duration::from_millis(50), ..Patience::default() };
+    let world = serve(100, patience).await;
+    let mut client = Client::connect(&world).await;
+    client.ask(&query("a.global A").0).await;
+    soon(client.connection).await.expect("closed");
+    // Nor is one waited for that does not even begin.
+    let patience = Patience { farewell: Duration::from_millis(50), ..patience };
+    let world = serve(100, patience).await;
+    let mut mute = TcpStream::connect(world.address).await.expect("connects");
+    let _ = soon(mute.read_to_end(&mut Vec::new())).await;
+    soon(async {
+        while world.tcp.open.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// [G2] A peer that is gone without a word is noticed.
+#[tokio::test]
+async fn a_client_that_does_not_answer_a_ping_loses_its_connection() {
+    let short = Duration::from_millis(50);
+    let world = serve(100, Patience { quiet: short, pong: short, ..Patience::default() }).await;
+    let mut stream = TcpStream::connect(world.address).await.expect("connects");
+    // The preface, and SETTINGS without any; the rest is silence.
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(hello).await.expect("sent");
+    let mut octets = Vec::new();
+    soon(stream.read_to_end(&mut octets)).await.expect("the end of the stream");
+    assert!(!octets.is_empty(), "its SETTINGS and a PING");
+}
+
+/// [G3] [L5]
+#[tokio::test]
+async fn a_drain_finishes_the_calls_in_flight_and_takes_no_new_connection() {
+    let patience = Patience { message: Duration::from_millis(200), ..Patience::default() };
+    let world = serve(100, patience).await;
+    let mut client = Client::connect(&world).await;
+    client.ask(&query("a.global A").0).await;
+    let mut other = Client { sender: client.sender.clone(), connection: tokio::spawn(async {}) };
+    let in_flight = tokio::spawn(async move { other.send(request(PATH, Sent::Right(Never))).await });
+    while world.connections.unanswered() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.drain.cancel();
+    assert_eq!(in_flight.await.expect("no panic"), status(200, Some("4")), "it gets its answer");
+    soon(client.connection).await.expect("then the connection ends");
+    soon(world.connections.drained()).await;
+    assert_eq!(world.tcp.open.load(Ordering::Relaxed), 0);
+    while TcpStream::connect(world.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+}
