@@ -13,6 +13,7 @@
 //!                  │                             └→ write, probe
 //!                  ├→ admin → metrics
 //!                  └→ export (the table as text)
+//! client: one question to one server, for stub::probe
 //! lifecycle, telemetry, finding: leaves that anyone above `zone` may use
 //! ```
 //!
@@ -38,6 +39,7 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod entry;
 pub mod export;

@@ -28,12 +28,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+pub use crate::client::DNS_PORT;
 use crate::wire::name::Name;
 
 /// The most servers CoreDNS's `forward` and OpenShift's `upstreams` take.
 pub const MAX_SERVERS: usize = 15;
-/// The port DNS is asked on where a format writes none.
-pub const DNS_PORT: u16 = 53;
 
 /// What cluster DNS is to do: send every look-up in `zones` to one of `servers`.
 #[derive(Clone, Debug, PartialEq, Eq)]

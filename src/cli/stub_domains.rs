@@ -3,7 +3,7 @@
 mod cluster;
 
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::export::print;
 use super::table::name;
+use crate::client;
 use crate::config::ConfigError;
 use crate::source::advertise::{self, ServiceName};
 use crate::source::cluster::Access;
@@ -232,11 +233,7 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 
 /// `IP`, `IP:port` or `[IPv6]:port`.
 fn server(text: &str) -> Result<SocketAddr, ConfigError> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    if let Ok(ip) = bare.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, DNS_PORT));
-    }
-    if let Ok(server) = text.parse::<SocketAddr>() {
+    if let Some(server) = client::parse_server(text) {
         return Ok(server);
     }
     let host = text.rsplit_once(':').map_or(text, |(host, _)| host);

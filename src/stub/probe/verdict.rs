@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Asked, Failure};
+use crate::client;
 use crate::wire::name::Name;
 
 /// Whether cluster DNS forwards our zones to us.
@@ -103,7 +104,7 @@ pub fn verdict(through: &[Asked], direct: &[Asked]) -> Verdict {
         }
         for asked in failed {
             match asked.failure() {
-                Some(Failure::Unasked(_)) => why.push(Doubt::Unasked(asked.clone())),
+                Some(Failure::Silent(client::Failure::Unasked(_))) => why.push(Doubt::Unasked(asked.clone())),
                 _ => missing.push(asked.clone()),
             }
         }
@@ -132,9 +133,9 @@ mod tests {
                 let proof = Proof { instance: None, serial: 1 };
                 Outcome::Proved { proof, elapsed: Duration::ZERO }
             }
-            "silent" => Outcome::Failed(Failure::NoReply),
+            "silent" => Outcome::Failed(client::Failure::NoReply.into()),
             "nxdomain" => Outcome::Failed(Failure::NxDomain),
-            "unasked" => Outcome::Failed(Failure::Unasked(io::ErrorKind::NetworkUnreachable)),
+            "unasked" => Outcome::Failed(client::Failure::Unasked(io::ErrorKind::NetworkUnreachable).into()),
             other => panic!("{other}"),
         };
         let server = format!("10.0.0.{}:53", words[0]).parse().expect("an address");
