@@ -31,7 +31,7 @@ use crate::serve::{grpc, listen, tcp, udp};
 use crate::source::advertise::{Advertise, ServiceName};
 use crate::source::cluster::{self, Access, Cluster};
 use crate::source::files::Files;
-use crate::source::{Feed, Pending, Status};
+use crate::source::{Feed, Onlooker, Pending, Status};
 use crate::stub::controller::{self, Controller};
 use crate::stub::{DNS_PORT, Stub, engine, lease};
 use crate::zone::Table;
@@ -111,8 +111,19 @@ impl Core {
 
 /// Reads every source once: for commands that print and end.
 pub async fn load_once(config: &TableConfig) -> anyhow::Result<(Arc<Index>, Option<Access>)> {
+    load_once_seen_by(config, None).await
+}
+
+/// The same; the onlooker sees the objects as they are.
+pub async fn load_once_seen_by(
+    config: &TableConfig,
+    onlooker: Option<Onlooker>,
+) -> anyhow::Result<(Arc<Index>, Option<Access>)> {
     let core = Core::new(config, Readiness::default())?;
-    let mut feeds = core.feeds().into_iter();
+    let mut feeds = core.feeds().into_iter().map(|feed| match &onlooker {
+        Some(onlooker) => feed.seen_by(onlooker.clone()),
+        None => feed,
+    });
     if !config.sources.files.is_empty()
         && let Some(feed) = feeds.next()
     {

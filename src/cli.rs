@@ -2,6 +2,7 @@
 //! (X0). No flag is called `--port…` or `--service-…`: Kubernetes injects such variables for a Service
 //! called globaldns.
 
+mod compare;
 mod export;
 mod plugin;
 mod serve;
@@ -36,12 +37,19 @@ enum Command {
     Serve(Box<serve::Serve>),
     /// Print the name table as zone files, a hosts file or JSON, and end
     Export(Box<export::Export>),
+    /// Ask an old and a new server the same questions, and explain the differences
+    Compare(Box<compare::Compare>),
     /// The configuration that makes cluster DNS send our zones here
     StubDomains(Box<stub_domains::StubDomains>),
 }
 
 fn version() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("GLOBALDNS_COMMIT"), ")")
+}
+
+/// The command line as it is parsed: for documents to be held against.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line and runs the command to its exit code (X1).
@@ -56,6 +64,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Export(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::StubDomains(command) => command.run(),
     };
     match result {

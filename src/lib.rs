@@ -12,8 +12,9 @@
 //!                  │                             ├→ decide → record
 //!                  │                             └→ write, probe
 //!                  ├→ admin → metrics
-//!                  └→ export (the table as text)
-//! client: one question to one server, for stub::probe
+//!                  ├→ export (the table as text)
+//!                  └→ compare (another server's answers and ours)
+//! client: one question to one server, for compare and stub::probe
 //! lifecycle, telemetry, finding: leaves that anyone above `zone` may use
 //! ```
 //!
@@ -40,6 +41,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod client;
+pub mod compare;
 pub mod config;
 pub mod entry;
 pub mod export;

@@ -188,7 +188,11 @@ pub struct Feed {
     rules: Arc<Rules>,
     status: Arc<Status>,
     first_list: Mutex<Option<(Arc<Pending>, Awaited)>>,
+    onlooker: Option<Onlooker>,
 }
+
+/// Sees every object beside the entry that was read from it.
+pub type Onlooker = Arc<dyn Fn(&Value, &Entry) + Send + Sync>;
 
 impl Feed {
     /// A feed; `awaited` is what the program waits for until the first complete list.
@@ -199,7 +203,13 @@ impl Feed {
         pending: Arc<Pending>,
         awaited: Awaited,
     ) -> Feed {
-        Feed { index, rules, status, first_list: Mutex::new(Some((pending, awaited))) }
+        Feed { index, rules, status, first_list: Mutex::new(Some((pending, awaited))), onlooker: None }
+    }
+
+    /// The same feed with somebody who sees what is read.
+    pub fn seen_by(mut self, onlooker: Onlooker) -> Feed {
+        self.onlooker = Some(onlooker);
+        self
     }
 
     /// The source's status.
@@ -209,7 +219,11 @@ impl Feed {
 
     /// Reads an object under this server's rules.
     pub fn read(&self, object: &Value, origin: Origin) -> Entry {
-        Entry::read(object, origin, self.index.table().zones(), &self.rules)
+        let entry = Entry::read(object, origin, self.index.table().zones(), &self.rules);
+        if let Some(onlooker) = &self.onlooker {
+            onlooker(object, &entry);
+        }
+        entry
     }
 
     /// Reads an object of a list.

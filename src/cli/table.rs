@@ -138,6 +138,15 @@ fn ttl_range() -> std::ops::RangeInclusive<i64> {
 }
 
 impl TableArgs {
+    /// Whether a source is asked for, rather than the cluster taken for want of one.
+    pub(super) fn names_a_source(&self) -> bool {
+        !self.file.is_empty()
+            || self.kubernetes
+            || self.kubeconfig.is_some()
+            || self.context.is_some()
+            || !self.namespace.is_empty()
+    }
+
     pub(super) fn config(self) -> Result<TableConfig, ConfigError> {
         let zones = self.zone.iter().map(|text| name("--zone", text)).collect::<Result<_, _>>()?;
         let cluster_domain = name("--cluster-domain", &self.cluster_domain)?;

@@ -249,7 +249,7 @@ impl Zones {
 
     /// H6: is this what a resolver's search path makes of another name? `relative` is a name's part
     /// before the zone, as a run of labels.
-    pub(super) fn is_search_path_product(&self, relative: &[u8]) -> bool {
+    pub fn is_search_path_product(&self, relative: &[u8]) -> bool {
         let cluster = self.cluster_domain.labels_wire();
         name::ends_in(relative, cluster)
             || self.zones.iter().any(|zone| name::ends_in(relative, zone.apex.labels_wire()))

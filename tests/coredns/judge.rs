@@ -36,6 +36,13 @@ pub(crate) struct Version {
     program: PathBuf,
 }
 
+impl Version {
+    /// Its program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+}
+
 /// A pod with room for one CoreDNS, which reaches globaldns.
 pub(crate) struct Judge {
     directory: PathBuf,

@@ -3,6 +3,7 @@
 //! `tests/coredns/run` provides the servers and runs everything here; without it the tests are ignored.
 #![allow(missing_docs)]
 
+mod compare;
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod coredns;
 mod corpus;
@@ -15,7 +16,6 @@ mod pod;
 #[path = "../e2e/process.rs"]
 mod process;
 #[path = "../e2e/wait.rs"]
-#[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod wait;
 
 use std::fs;

@@ -4,6 +4,7 @@
 mod api_server;
 mod cli;
 mod cluster;
+mod compare;
 mod dig;
 mod docs;
 mod export;
