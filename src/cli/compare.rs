@@ -37,7 +37,7 @@ const GONE: usize = 50;
 
 #[derive(Args, Debug)]
 pub(super) struct Compare {
-    /// The server that is to be replaced: IP, IP:PORT or [IPv6]:PORT
+    /// The server that is to be replaced: IP or IP:PORT, an IPv6 address in brackets before a port
     #[arg(long, value_name = "ADDRESS", help_heading = "Servers")]
     old: String,
     /// The globaldns that is to replace it

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::A;
@@ -66,6 +67,11 @@ struct Plugin {
 
 impl Plugin {
     fn start(map: Map) -> Plugin {
+        Plugin::start_until(map, usize::MAX)
+    }
+
+    /// One that is silent after so many questions.
+    fn start_until(map: Map, last: usize) -> Plugin {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let address = socket.local_addr().expect("bound");
         let asked = Arc::new(AtomicUsize::new(0));
@@ -73,7 +79,9 @@ impl Plugin {
         std::thread::spawn(move || {
             let mut room = [0; 4096];
             while let Ok((length, client)) = socket.recv_from(&mut room) {
-                count.fetch_add(1, Ordering::Relaxed);
+                if count.fetch_add(1, Ordering::Relaxed) >= last {
+                    continue;
+                }
                 let Ok(query) = Message::from_vec(&room[..length]) else { continue };
                 let reply = reply(&map, &query).to_vec().expect("a reply that can be encoded");
                 socket.send_to(&reply, client).expect("sent");
@@ -152,8 +160,10 @@ impl New {
 
     fn compare(&self, old: &str, flags: &[&str]) -> Ended {
         let new = self.server.dns().to_string();
-        let args = ["compare", "--old", old, "--new", &new, "--zone", "global,cluster2", "--timeout", "10s"];
-        end(&[&args[..], flags].concat())
+        let args = ["compare", "--old", old, "--new", &new, "--zone", "global,cluster2"];
+        let patient = ["--timeout", "10s"];
+        let patient = if flags.contains(&"--timeout") { &[][..] } else { &patient[..] };
+        end(&[&args[..], patient, flags].concat())
     }
 }
 
@@ -304,6 +314,40 @@ fn a_server_that_does_not_answer_is_named_with_its_flag() {
         let wanted = format!("globaldns: --old {old} does not answer over UDP: {why}; give the address");
         assert!(ended.stderr.starts_with(&wanted), "{}", ended.stderr);
     }
+}
+
+/// [K5] A server that goes away in the middle is not asked for all the rest.
+#[test]
+fn a_server_that_stops_answering_ends_the_comparison() {
+    let entries = mesh();
+    let old = Plugin::start_until(plugin_map(&entries), 5);
+    let new = New::serve(&entries, &[]);
+    let ended = new.compare(&old.address(), &["--file", &new.file, "--timeout", "500ms", "--tries", "1"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
+    let wanted = format!("--old {} has stopped answering: no reply to 50 questions in a row; ", old.address);
+    assert!(ended.stderr.contains(&wanted), "{}", ended.stderr);
+}
+
+/// [K6] A rate is kept from below, however slow the machine is; and IPv6 addresses are addresses.
+#[test]
+fn no_more_questions_a_second_are_asked_than_the_rate_allows() {
+    let entries = [entry("a", 1, &["a.global"], &["240.0.0.1"], json!({}))];
+    let new = New::serve(&entries, &[]);
+    let listen = if UdpSocket::bind("[::1]:0").is_ok() { "[::1]:0" } else { "127.0.0.1:0" };
+    let old = New::serve(&entries, &["--listen", listen]);
+    let begun = Instant::now();
+    let ended = new.compare(
+        &old.server.dns().to_string(),
+        &["--file", &new.file, "--rate", "40", "--strict", "--output", "json"],
+    );
+    let elapsed = begun.elapsed();
+    let report = report(&ended);
+    assert_eq!(ended.code, Some(0), "{report:#}{}", ended.stderr);
+    let questions = report["questions"].as_u64().expect("a number");
+    assert!(questions > 20, "{questions} questions");
+    // One at once, the others every 25 ms, less what may be caught up.
+    let least = Duration::from_millis((questions - 2) * 25);
+    assert!(elapsed >= least, "{questions} questions in {elapsed:?}");
 }
 
 /// [X1] [K1]
