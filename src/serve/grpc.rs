@@ -1,7 +1,7 @@
 //! DNS over gRPC, as CoreDNS's plugin `grpc` asks it (G1, G2): the method `Query` of `coredns.dns.DnsService`, over
 //! HTTP/2 without TLS.
 //!
-//! hyper does the HTTP/2, and [`packet`] is all there is of gRPC in one call with one message each way. A framework
+//! hyper does the HTTP/2, and `packet` is all there is of gRPC in one call with one message each way. A framework
 //! would bring its own accept loop, and connections are to be limited and drained together with those of DNS over
 //! TCP ([`super::stream`]).
 
