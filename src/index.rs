@@ -9,6 +9,7 @@
 //! others there is a list of claims.
 
 mod arena;
+mod copy;
 mod findings;
 mod packed;
 
@@ -67,6 +68,8 @@ pub struct Index {
     version: AtomicU64,
     /// Events that wait for the entries.
     waiting: AtomicUsize,
+    /// Held by whoever copies: there is one list of those that come meanwhile.
+    copying: Mutex<()>,
 }
 
 /// Every entry, by number and by identity.
@@ -77,6 +80,8 @@ struct Entries {
     count: HashMap<Partition, usize>,
     /// What is wrong with entries by themselves; usually with few.
     findings: HashMap<Number, Box<[Finding]>, RandomState>,
+    /// Those that came since a copy began.
+    came: Option<Vec<Number>>,
 }
 
 /// A claim: its entry, and where it begins in the entry's run.
@@ -120,6 +125,7 @@ impl Index {
             source_findings: Mutex::default(),
             version: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
+            copying: Mutex::default(),
         }
     }
 
@@ -417,6 +423,9 @@ impl Entries {
         }
         if !packed.findings.is_empty() {
             self.findings.insert(number, packed.findings.into());
+        }
+        if let Some(came) = &mut self.came {
+            came.push(number);
         }
         Some((number, old))
     }

@@ -16,7 +16,7 @@ use crate::finding::{Code, Finding};
 use crate::zone::Host;
 
 /// Claims that a search for findings looks at before it lets an event pass (L7).
-const SEARCH_STEP: usize = 256;
+pub(super) const SEARCH_STEP: usize = 256;
 /// How long a search waits while an event does.
 const GIVE_WAY: Duration = Duration::from_micros(50);
 
@@ -54,21 +54,28 @@ impl Index {
     /// `act` returns how many claims it looked at.
     fn in_steps<T>(&self, items: &[T], mut act: impl FnMut(&Entries, &T) -> usize) {
         let mut rest = items.iter();
-        let mut next = rest.next();
-        while next.is_some() {
-            let entries = lock(&self.entries);
-            let mut work = 0;
-            while let Some(item) = next
-                && work < SEARCH_STEP
-            {
-                work += 1 + act(&entries, item);
-                next = rest.next();
-            }
-            drop(entries);
-            // A lock that is free for a moment goes to whoever runs, and that is this thread.
-            while self.waiting.load(Ordering::Relaxed) > 0 {
-                std::thread::sleep(GIVE_WAY);
-            }
+        while !rest.as_slice().is_empty() {
+            self.step(&mut rest, &mut act);
+        }
+    }
+
+    /// One such step, for those who have something to do between two.
+    pub(super) fn step<T>(
+        &self,
+        rest: &mut std::slice::Iter<'_, T>,
+        act: &mut impl FnMut(&Entries, &T) -> usize,
+    ) {
+        let entries = lock(&self.entries);
+        let mut work = 0;
+        while work < SEARCH_STEP
+            && let Some(item) = rest.next()
+        {
+            work += 1 + act(&entries, item);
+        }
+        drop(entries);
+        // A lock that is free for a moment goes to whoever runs, and that is this thread.
+        while self.waiting.load(Ordering::Relaxed) > 0 {
+            std::thread::sleep(GIVE_WAY);
         }
     }
 

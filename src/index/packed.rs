@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Partition;
-use crate::entry::{Entry, EntryId, Origin, Rank};
+use crate::entry::{Claim, Entry, EntryId, Origin, Rank};
 use crate::finding::Finding;
 use crate::wire::name::Name;
 use crate::zone::{Host, Zones};
@@ -217,6 +217,29 @@ impl<'a> View<'a> {
         EntryId { namespace: namespace.into(), name: name.into(), origin }
     }
 
+    /// The entry as it was packed; its findings are kept elsewhere.
+    pub(super) fn unpack(&self, zones: &Zones, paths: &Paths, findings: Vec<Finding>) -> Entry {
+        let mut previous: Option<(u32, Arc<[IpAddr]>)> = None;
+        let claims = self.claims().map(|(_, claim)| {
+            let (_, addresses) = match previous.take() {
+                Some(same) if same.0 == claim.run.list => previous.insert(same),
+                _ => previous.insert((claim.run.list, claim.addresses().collect())),
+            };
+            Claim { host: claim.host(zones), addresses: addresses.clone(), field: claim.field() }
+        });
+        Entry {
+            claims: claims.collect(),
+            id: self.id(paths),
+            created: self.head.created,
+            public: self.is_public(),
+            resolution_none: self.is_resolution_none(),
+            allocated: self.is_allocated(),
+            ttl: self.ttl(),
+            findings,
+            outside: self.outside().map(|(position, host)| (position, host.into())).collect(),
+        }
+    }
+
     pub(super) fn namespace(&self) -> &'a str {
         self.identity.namespace
     }
@@ -372,6 +395,7 @@ mod tests {
         assert_eq!((claims, view.claim_count()), (expected, 2));
         assert_eq!(view.outside().collect::<Vec<_>>(), [(1, "x.com"), (4, "y.org")]);
         assert_eq!(packed.findings, entry.findings);
+        assert_eq!(view.unpack(&zones(), &paths, packed.findings.clone()), entry);
         let identity = View::identity_run(&packed.octets);
         assert_eq!(identity, packed.identity());
         assert_eq!(
