@@ -30,8 +30,9 @@ use crate::serve::stream::{Answerer, Connections};
 use crate::serve::{grpc, listen, tcp, udp};
 use crate::source::advertise::{Advertise, ServiceName};
 use crate::source::cluster::{self, Access, Cluster};
-use crate::source::files::Files;
+use crate::source::files::{self, Files};
 use crate::source::{Feed, Onlooker, Pending, Status};
+use crate::state::Keeper;
 use crate::stub::controller::{self, Controller};
 use crate::stub::{DNS_PORT, Stub, engine, lease};
 use crate::zone::Table;
@@ -46,6 +47,8 @@ const DESCRIPTORS_BESIDE: u64 = 64;
 const TCP_THREADS: usize = 2;
 /// The longest wait for a Lease to be released.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+/// The longest wait for the last save: with the others and the usual lameduck time below a pod's 30 s.
+const SAVE_LIMIT: Duration = Duration::from_secs(10);
 /// The longest wait for replies in flight over TCP and gRPC after the lameduck time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -71,7 +74,7 @@ impl Core {
         let rules = Arc::new(config.rules.clone());
         let mut names = Vec::new();
         if !config.sources.files.is_empty() {
-            names.push("files".to_owned());
+            names.push(files::NAME.to_owned());
         }
         if let Some(cluster) = &config.sources.cluster {
             names.extend(cluster.scopes().iter().map(|scope| cluster::status_name(scope.as_deref())));
@@ -85,20 +88,19 @@ impl Core {
         Ok(Core { index, rules, readiness, statuses, pending })
     }
 
-    /// The feeds, in the order of the statuses: files first.
-    fn feeds(&self) -> Vec<Feed> {
+    /// The feeds, in the order of the statuses: files first. An onlooker sees what they read.
+    fn feeds(&self, onlooker: Option<&Onlooker>) -> Vec<Arc<Feed>> {
         self.statuses
             .iter()
             .map(|status| {
                 let awaited =
                     self.readiness.await_for(format!("the first complete list of {}", status.name()));
-                Feed::new(
-                    self.index.clone(),
-                    self.rules.clone(),
-                    status.clone(),
-                    self.pending.clone(),
-                    awaited,
-                )
+                let (index, rules) = (self.index.clone(), self.rules.clone());
+                let feed = Feed::new(index, rules, status.clone(), self.pending.clone(), awaited);
+                Arc::new(match onlooker {
+                    Some(onlooker) => feed.seen_by(onlooker.clone()),
+                    None => feed,
+                })
             })
             .collect()
     }
@@ -120,14 +122,11 @@ pub async fn load_once_seen_by(
     onlooker: Option<Onlooker>,
 ) -> anyhow::Result<(Arc<Index>, Option<Access>)> {
     let core = Core::new(config, Readiness::default())?;
-    let mut feeds = core.feeds().into_iter().map(|feed| match &onlooker {
-        Some(onlooker) => feed.seen_by(onlooker.clone()),
-        None => feed,
-    });
+    let mut feeds = core.feeds(onlooker.as_ref()).into_iter();
     if !config.sources.files.is_empty()
         && let Some(feed) = feeds.next()
     {
-        Files::load(config.sources.files.clone(), Arc::new(feed))?;
+        Files::load(config.sources.files.clone(), feed)?;
     }
     let mut access = None;
     if let Some(source) = &config.sources.cluster {
@@ -193,6 +192,7 @@ pub struct Running {
     data: Option<tokio::runtime::Runtime>,
     stop_stub_domains: CancellationToken,
     stub_domains: Option<std::thread::JoinHandle<()>>,
+    keeper: Option<Keeper>,
 }
 
 /// Starts everything. Sockets come first: from then on every query gets a reply.
@@ -202,7 +202,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let started = readiness.await_for("the start");
     let core = Core::new(&config.table, readiness)?;
     let metrics = Arc::new(Metrics::new(core.index.clone(), core.readiness.clone(), core.statuses.clone()));
-    let feeds = core.feeds();
+    let feeds = core.feeds(None);
     let responder = Arc::new(Responder::new(
         core.index.table().clone(),
         config.answers.clone(),
@@ -233,6 +233,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         data: None,
         stop_stub_domains: CancellationToken::new(),
         stub_domains: None,
+        keeper: None,
     };
     let data = running.data.insert(data);
     let workers = running.udp.insert(udp::Workers::default());
@@ -255,11 +256,20 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tracing::info!(%address, "serving admin");
         running.admin = Some(address);
     }
-    let reached_at = start_sources(&config, &core, feeds, &responder, running.stop_files.clone()).await?;
-    if let Some(settings) = &config.stub_domains {
-        running.stub_domains = Some(
-            start_stub_domains(&config, settings, reached_at, &metrics, &running.stop_stub_domains).await?,
-        );
+    let access = match &config.table.sources.cluster {
+        Some(source) => Some(Access::find(source.kubeconfig.clone(), source.context.clone()).await?),
+        None => None,
+    };
+    if let Some(settings) = config.state.clone() {
+        let keeper = Keeper::start(settings, &config.table, access.as_ref(), &feeds, metrics.state());
+        running.keeper = Some(keeper.context("starting the thread that saves state")?);
+    }
+    let stop_files = running.stop_files.clone();
+    let reached_at = start_sources(&config, &core, access.as_ref(), feeds, &responder, stop_files).await?;
+    if let (Some(settings), Some(access)) = (&config.stub_domains, &access) {
+        let stop = &running.stop_stub_domains;
+        running.stub_domains =
+            Some(start_stub_domains(&config, settings, access, reached_at, &metrics, stop)?);
     }
     tokio::spawn(watch_findings(core.index.clone(), metrics));
     drop(started);
@@ -348,7 +358,8 @@ fn serve_grpc(
 async fn start_sources(
     config: &Config,
     core: &Core,
-    feeds: Vec<Feed>,
+    access: Option<&Access>,
+    feeds: Vec<Arc<Feed>>,
     responder: &Arc<Responder>,
     stop_files: Arc<AtomicBool>,
 ) -> anyhow::Result<watch::Receiver<Vec<IpAddr>>> {
@@ -359,21 +370,20 @@ async fn start_sources(
         && let Some(feed) = feeds.next()
     {
         let paths = sources.files.clone();
-        let files = tokio::task::spawn_blocking(move || Files::load(paths, Arc::new(feed))).await??;
+        let files = tokio::task::spawn_blocking(move || Files::load(paths, feed)).await??;
         std::thread::Builder::new()
             .name("files".to_owned())
             .spawn(move || files.follow(&stop_files))
             .context("starting the thread that follows files")?;
     }
-    let Some(source) = &sources.cluster else { return Ok(addresses) };
-    let access = Access::find(source.kubeconfig.clone(), source.context.clone()).await?;
+    let (Some(source), Some(access)) = (&sources.cluster, access) else { return Ok(addresses) };
     for (scope, feed) in source.scopes().into_iter().zip(feeds) {
-        tokio::spawn(Cluster::new(&access, scope, feed)?.run());
+        tokio::spawn(Cluster::new(access, scope, feed)?.run());
     }
     if let Some(service) = &config.table.advertise_service
         && config.table.advertise_addresses.is_empty()
     {
-        let advertise = Advertise::new(&access, service.clone(), core.index.clone(), core.extra_partition())?;
+        let advertise = Advertise::new(access, service.clone(), core.index.clone(), core.extra_partition())?;
         let responder = responder.clone();
         tokio::spawn(advertise.run(move |addresses| {
             responder.advertise(addresses.clone(), unix_now());
@@ -386,17 +396,14 @@ async fn start_sources(
 
 /// Looks after cluster DNS's stub domains; they follow the addresses we are reached at. On a thread of its own: reading
 /// what a cluster is made of takes longer than a change of the name table may (L7).
-async fn start_stub_domains(
+fn start_stub_domains(
     config: &Config,
     settings: &StubDomains,
+    access: &Access,
     mut reached_at: watch::Receiver<Vec<IpAddr>>,
     metrics: &Metrics,
     stop: &CancellationToken,
 ) -> anyhow::Result<std::thread::JoinHandle<()>> {
-    let Some(source) = &config.table.sources.cluster else {
-        anyhow::bail!("stub domains need a cluster");
-    };
-    let access = Access::find(source.kubeconfig.clone(), source.context.clone()).await?;
     let service = config.table.advertise_service.clone().unwrap_or_else(ServiceName::usual);
     // Pods may share a host name, and every one of them is process 1.
     let random: u32 = rand::random();
@@ -466,7 +473,12 @@ impl Running {
     pub async fn stop(mut self, lameduck: Duration) {
         self.readiness.drain();
         self.stop_stub_domains.cancel();
+        if let Some(keeper) = &self.keeper {
+            keeper.hurry();
+        }
         tokio::time::sleep(lameduck).await;
+        // Beside all the rest: a disk may be slow.
+        let saved = self.keeper.take().map(|keeper| tokio::task::spawn_blocking(|| keeper.finish()));
         if let Some(stub_domains) = self.stub_domains.take() {
             // Others may write at once if it can release its Lease, and in a while if the API server is away.
             let ended = tokio::task::spawn_blocking(|| stub_domains.join());
@@ -479,6 +491,11 @@ impl Running {
         if let Some(udp) = self.udp.take() {
             // It blocks, and a second signal must be heard meanwhile.
             let _ = tokio::task::spawn_blocking(|| udp.stop()).await;
+        }
+        if let Some(saved) = saved
+            && tokio::time::timeout(SAVE_LIMIT, saved).await.is_err()
+        {
+            tracing::warn!("state was still being saved; what was saved before stays");
         }
         self.stop_files.store(true, Ordering::Relaxed);
         self.stop_admin.cancel();

@@ -99,6 +99,17 @@ pub struct Config {
     pub metrics_compat: MetricsCompat,
     /// `--stub-domains`; `None` for `off`.
     pub stub_domains: Option<StubDomains>,
+    /// `--state-dir`.
+    pub state: Option<State>,
+}
+
+/// Where entries are saved (L6).
+#[derive(Clone, Debug)]
+pub struct State {
+    /// `--state-dir`.
+    pub directory: PathBuf,
+    /// `--state-max-age`.
+    pub max_age: Duration,
 }
 
 /// The names of another server's metrics that ours are offered under as well (G5).

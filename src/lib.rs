@@ -11,6 +11,7 @@
 //!                  ├→ stub::controller → engine ─┬→ survey → layout → plan → {corefile, kube_dns, openshift, …}
 //!                  │                             ├→ decide → record
 //!                  │                             └→ write, probe
+//!                  ├→ state (entries on disk ⇄ index, through the feeds of the sources)
 //!                  ├→ admin → metrics
 //!                  ├→ export (the table as text)
 //!                  └→ compare (another server's answers and ours)
@@ -25,6 +26,9 @@
 //! One **query**: [`serve::udp`], [`serve::tcp`] or [`serve::grpc`] hands the octets to [`serve::responder`], which
 //! parses them ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the addresses in the node.
 //!
+//! One **restart**: [`state`] has saved what the index holds; where a source cannot be heard for two seconds, it puts
+//! that back, until the source's first list replaces it.
+//!
 //! One **stub domain**: [`stub::survey`] reads what cluster DNS is made of, [`stub::layout`] finds the places,
 //! [`stub::plan`] says what has to change there, [`stub::decide`] what follows from what was recorded; [`stub::write`]
 //! is the only file that writes to the cluster, and [`stub::probe`] proves it.
@@ -34,6 +38,7 @@
 //! - `wire`, `zone`, `entry`, `index` and `finding` are synchronous and free of tokio, kube and hickory; they
 //!   are tested without a server, with a clock that is passed in.
 //! - `serve` never imports `source`, nor `source` `serve`: they meet in the name table.
+//! - `state` knows `source` and `index`, and neither knows it.
 //! - Only `app` sees everything. It returns the addresses it bound, so tests run the real program on port 0.
 //! - `docs/contract.md` numbers every promise; code and tests cite the clauses (`D13`).
 
@@ -51,6 +56,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod serve;
 pub mod source;
+pub mod state;
 pub mod stub;
 pub mod telemetry;
 pub mod wire;

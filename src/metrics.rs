@@ -5,6 +5,7 @@
 
 mod coredns;
 mod family;
+mod state;
 mod stub_domains;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use crate::finding::Code;
 use crate::index::Index;
 use crate::lifecycle::Readiness;
 use crate::source::Status;
+use crate::state::tally as saved;
 use crate::stub::tally::Tally;
 use crate::wire::{Rcode, Transport, rtype};
 use crate::zone::Zone;
@@ -231,6 +233,7 @@ pub struct Metrics {
     stub_domains: OnceLock<Tally>,
     grpc: AtomicBool,
     coredns: OnceLock<coredns::Servers>,
+    state: OnceLock<Arc<saved::Tally>>,
 }
 
 /// What all workers have counted.
@@ -270,6 +273,7 @@ impl Metrics {
             stub_domains: OnceLock::new(),
             grpc: AtomicBool::new(false),
             coredns: OnceLock::new(),
+            state: OnceLock::new(),
         }
     }
 
@@ -316,6 +320,12 @@ impl Metrics {
         transports.filter(move |(_, transport, _)| grpc || *transport != Transport::Grpc)
     }
 
+    /// The counts of saved state; from now on they are shown.
+    pub fn state(&self) -> Arc<saved::Tally> {
+        let names = self.sources.iter().map(|source| source.name());
+        self.state.get_or_init(|| Arc::new(saved::Tally::new(names))).clone()
+    }
+
     /// Publishes the number of findings by code; codes that are not listed have none.
     pub fn set_findings(&self, counts: Vec<(Code, u64)>) {
         *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = counts;
@@ -337,6 +347,9 @@ impl Metrics {
         self.source(&mut families);
         if let Some(tally) = self.stub_domains.get() {
             families.extend(stub_domains::families(tally));
+        }
+        if let Some(tally) = self.state.get() {
+            families.extend(state::families(tally, &self.sources));
         }
         families.retain(|family| !family.get_metric().is_empty());
         // Encoding fails only on families without a name or metrics, and there are none.

@@ -7,8 +7,8 @@ pub mod files;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -68,6 +68,8 @@ pub struct Status {
     applied: AtomicU64,
     deleted: AtomicU64,
     relists: AtomicU64,
+    /// While saved state is served: when the source had last been heard.
+    saved: Mutex<Option<SystemTime>>,
     trouble: Mutex<(Option<Trouble>, BTreeMap<Trouble, u64>)>,
 }
 
@@ -83,6 +85,7 @@ impl Status {
             applied: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             relists: AtomicU64::new(0),
+            saved: Mutex::default(),
             trouble: Mutex::default(),
         }
     }
@@ -122,6 +125,21 @@ impl Status {
         self.relists.load(Ordering::Relaxed)
     }
 
+    /// Grows with every change, when it can be seen in the index.
+    pub fn changes(&self) -> u64 {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        load(&self.applied) + load(&self.deleted) + load(&self.relists)
+    }
+
+    /// While answers come from saved state (L6): since when the source has not been heard.
+    pub fn saved(&self) -> Option<SystemTime> {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_saved(&self, saved: Option<SystemTime>) -> Option<SystemTime> {
+        std::mem::replace(&mut *self.saved.lock().unwrap_or_else(PoisonError::into_inner), saved)
+    }
+
     /// Failures by reason.
     pub fn errors(&self) -> Vec<(&'static str, u64)> {
         self.lock().1.iter().map(|(trouble, count)| (trouble.as_str(), *count)).collect()
@@ -158,7 +176,7 @@ impl Status {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (Option<Trouble>, BTreeMap<Trouble, u64>)> {
+    fn lock(&self) -> MutexGuard<'_, (Option<Trouble>, BTreeMap<Trouble, u64>)> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -187,8 +205,22 @@ pub struct Feed {
     index: Arc<Index>,
     rules: Arc<Rules>,
     status: Arc<Status>,
-    first_list: Mutex<Option<(Arc<Pending>, Awaited)>>,
+    first_list: Mutex<Option<FirstList>>,
     onlooker: Option<Onlooker>,
+}
+
+/// Who waits for the first complete list.
+struct FirstList {
+    pending: Arc<Pending>,
+    awaited: Awaited,
+}
+
+impl FirstList {
+    /// The table before the guard: ready means that nothing is SERVFAIL any more.
+    fn delivered(self) {
+        self.pending.one_delivered();
+        drop(self.awaited);
+    }
 }
 
 /// Sees every object beside the entry that was read from it.
@@ -203,13 +235,24 @@ impl Feed {
         pending: Arc<Pending>,
         awaited: Awaited,
     ) -> Feed {
-        Feed { index, rules, status, first_list: Mutex::new(Some((pending, awaited))), onlooker: None }
+        Feed {
+            index,
+            rules,
+            status,
+            first_list: Mutex::new(Some(FirstList { pending, awaited })),
+            onlooker: None,
+        }
     }
 
     /// The same feed with somebody who sees what is read.
     pub fn seen_by(mut self, onlooker: Onlooker) -> Feed {
         self.onlooker = Some(onlooker);
         self
+    }
+
+    /// The index it feeds.
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
     }
 
     /// The source's status.
@@ -231,41 +274,73 @@ impl Feed {
         self.index.pack(self.status.partition, self.read(object, origin))
     }
 
+    /// Makes an entry of saved state ready to be put in.
+    pub fn pack_saved(&self, mut entry: Entry) -> Packed {
+        let zones = self.index.table().zones();
+        entry.claims.retain(|claim| zones.covering(claim.host.name.wire()).is_some());
+        self.index.pack(self.status.partition, entry)
+    }
+
     /// An entry is new or has changed.
     pub fn apply(&self, entry: Entry) {
-        self.status.applied.fetch_add(1, Ordering::Relaxed);
         self.index.apply(self.status.partition, entry);
+        // Counted afterwards: what was counted is in the index.
+        self.status.applied.fetch_add(1, Ordering::Release);
     }
 
     /// An entry is gone.
     pub fn delete(&self, id: &EntryId) {
-        self.status.deleted.fetch_add(1, Ordering::Relaxed);
         self.index.delete(self.status.partition, id);
+        self.status.deleted.fetch_add(1, Ordering::Release);
     }
 
     /// These are the entries some files hold now.
     pub fn reset_files(&self, files: &[Arc<str>], entries: Vec<Packed>) {
-        self.status.applied.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        let count = entries.len() as u64;
         let gone = self.index.reset_files(self.status.partition, files, entries);
-        self.status.deleted.fetch_add(gone as u64, Ordering::Relaxed);
+        self.status.applied.fetch_add(count, Ordering::Release);
+        self.status.deleted.fetch_add(gone as u64, Ordering::Release);
     }
 
     /// A complete list.
     pub fn reset(&self, entries: Vec<Packed>) {
         let count = entries.len();
+        // Held meanwhile: saved state must not come after what it is to be replaced by.
+        let mut first = self.first_list();
         self.index.reset(self.status.partition, entries);
-        self.status.relists.fetch_add(1, Ordering::Relaxed);
+        self.status.relists.fetch_add(1, Ordering::Release);
         self.status.complete.store(true, Ordering::Relaxed);
+        let was_saved = self.status.set_saved(None).is_some();
         self.status.recovered();
-        let first = self.first_list.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((pending, awaited)) = first {
-            tracing::info!(source = %self.status.name, entries = count, "first complete list");
-            // The table before the guard: ready means that nothing is SERVFAIL any more.
-            pending.one_delivered();
-            drop(awaited);
+        let source = &self.status.name;
+        if let Some(first) = first.take() {
+            tracing::info!(%source, entries = count, "first complete list");
+            first.delivered();
+        } else if was_saved {
+            tracing::info!(%source, entries = count, "first complete list; it has replaced the saved state");
         } else {
-            tracing::debug!(source = %self.status.name, entries = count, "complete list");
+            tracing::debug!(%source, entries = count, "complete list");
         }
+    }
+
+    /// Whether there is nothing to answer from yet.
+    pub fn is_waiting(&self) -> bool {
+        self.first_list().is_some()
+    }
+
+    /// Saved state, from a time when the source was last heard; it stands in for the first complete list (L6). False
+    /// if that has come meanwhile.
+    pub fn restore(&self, entries: Vec<Packed>, heard: SystemTime) -> bool {
+        let mut first = self.first_list();
+        let Some(first) = first.take() else { return false };
+        self.index.reset(self.status.partition, entries);
+        self.status.set_saved(Some(heard));
+        first.delivered();
+        true
+    }
+
+    fn first_list(&self) -> MutexGuard<'_, Option<FirstList>> {
+        self.first_list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Findings about the source itself; they replace the earlier ones.
@@ -278,8 +353,8 @@ impl Drop for Feed {
     /// A source that ends without a complete list has not become ready by that.
     fn drop(&mut self) {
         let first = self.first_list.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((_, awaited)) = first {
-            awaited.give_up();
+        if let Some(first) = first {
+            first.awaited.give_up();
         }
     }
 }

@@ -214,6 +214,13 @@ impl Table {
         }
     }
 
+    /// A zone's serial never goes below this one, which it had before a restart (D6).
+    pub fn keep_serial(&self, apex: &Name, serial: u32) {
+        if let Some(zone) = self.zones.iter().find(|zone| zone.apex() == apex) {
+            zone.has_changed(serial);
+        }
+    }
+
     /// Every host with its answers, in no order.
     pub fn for_each(&self, mut visit: impl FnMut(Host, AnswersRef<'_>)) {
         for (key, node) in self.names.pin().iter() {

@@ -1,5 +1,6 @@
 //! `globaldns serve`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use clap::{Args, ValueEnum};
 use super::plugin;
 use super::table::TableArgs;
 use crate::app;
-use crate::config::{Config, ConfigError, Listen, MetricsCompat, StubDomains, host_name};
+use crate::config::{Config, ConfigError, Listen, MetricsCompat, State, StubDomains, host_name};
 use crate::serve::grpc;
 use crate::serve::responder::Settings;
 use crate::source::advertise::ServiceName;
@@ -86,6 +87,16 @@ pub(super) struct Serve {
         value_parser = duration, help_heading = "Life"
     )]
     lameduck: Duration,
+    /// Save the entries of every source in this directory, and answer from there after a restart if a source cannot be
+    /// heard
+    #[arg(long, env = "GLOBALDNS_STATE_DIR", value_name = "DIRECTORY", help_heading = "Life")]
+    state_dir: Option<PathBuf>,
+    /// Saved state is not used when the source was last heard longer ago than this (7d, 12h)
+    #[arg(
+        long, env = "GLOBALDNS_STATE_MAX_AGE", value_name = "DURATION", default_value = "7d",
+        value_parser = duration, help_heading = "Life"
+    )]
+    state_max_age: Duration,
     /// Look after the stub domains of cluster DNS, which make it forward our zones to us: off, plan (say what would be
     /// written), manage (write it, prove it, repair it)
     #[arg(
@@ -228,6 +239,7 @@ impl Serve {
                 edit_managed: self.stub_domains_edit_managed,
                 timeout: self.stub_domains_timeout,
             }),
+            state: self.state_dir.map(|directory| State { directory, max_age: self.state_max_age }),
         })
     }
 }

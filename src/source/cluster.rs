@@ -10,6 +10,7 @@ mod object;
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
@@ -51,12 +52,12 @@ pub struct Cluster {
     /// Where the API server is, for messages.
     server: String,
     namespace: Option<String>,
-    feed: Feed,
+    feed: Arc<Feed>,
 }
 
 impl Cluster {
     /// A source that watches `namespace`, or all of them.
-    pub fn new(access: &Access, namespace: Option<String>, feed: Feed) -> Result<Cluster, AccessError> {
+    pub fn new(access: &Access, namespace: Option<String>, feed: Arc<Feed>) -> Result<Cluster, AccessError> {
         let status = feed.status().clone();
         let client = access.client(PLURAL, status)?;
         Ok(Cluster { client, server: access.server(), namespace, feed })
@@ -86,12 +87,12 @@ impl Cluster {
         }
     }
 
-    /// The cluster does not serve ServiceEntries: an empty complete list if there was none before (L1);
-    /// afterwards what is left stays (L2).
+    /// The cluster does not serve ServiceEntries: an empty complete list if there is nothing to answer from (L1); else
+    /// what is left stays (L2), also of saved state.
     fn absent(&self) {
         let status = self.feed.status();
         status.touch();
-        if !status.is_complete() {
+        if self.feed.is_waiting() {
             self.feed.reset(Vec::new());
         }
         status.failed(
@@ -165,7 +166,7 @@ impl Cluster {
 }
 
 /// One complete list, for commands that print and end.
-pub async fn list_once(access: &Access, namespace: Option<String>, feed: Feed) -> anyhow::Result<()> {
+pub async fn list_once(access: &Access, namespace: Option<String>, feed: Arc<Feed>) -> anyhow::Result<()> {
     let name = feed.status().name().to_owned();
     let cluster = Cluster::new(access, namespace, feed)?;
     let version = discover(&cluster.client).await.map_err(|(_, what)| {

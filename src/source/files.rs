@@ -22,6 +22,8 @@ use crate::finding::{Code, Finding};
 use crate::index::Packed;
 use document::{Document, Reading, is_list};
 
+/// The source's name.
+pub const NAME: &str = "files";
 /// Time between two looks: a change counts after this much quiet (S2).
 pub const POLL: Duration = Duration::from_millis(200);
 /// Octets read from a file at a time.

@@ -26,6 +26,7 @@ mod load;
 mod manifests;
 mod outages;
 mod rights;
+mod state;
 mod stub_domains;
 mod stub_race;
 mod versions;

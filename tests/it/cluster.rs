@@ -9,12 +9,12 @@ use crate::support::{Program, globaldns, wait_until};
 /// Nothing listens on port 1, and nothing will by chance.
 const NOBODY: &str = "127.0.0.1:1";
 
-fn spec(host: &str, address: &str) -> Value {
+pub(crate) fn spec(host: &str, address: &str) -> Value {
     json!({"hosts": [host], "addresses": [address], "resolution": "DNS"})
 }
 
 /// The program over the scripted server, not waited for.
-fn spawn(api: &ApiServer, args: &[&str]) -> Program {
+pub(crate) fn spawn(api: &ApiServer, args: &[&str]) -> Program {
     let mut command = globaldns(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.args(["--lameduck", "0s", "--log-format", "json", "--kubeconfig", api.kubeconfig()]).args(args);
     let mut program = Program::spawn(command);
@@ -29,7 +29,7 @@ fn serve(api: &ApiServer, args: &[&str]) -> Program {
 }
 
 /// The first line of the reply, and the addresses.
-fn answer(program: &Program, name: &str) -> String {
+pub(crate) fn answer(program: &Program, name: &str) -> String {
     let reply = dig(program.dns(), name);
     let status = reply.lines().next().unwrap_or_default().to_owned();
     let status = status.split("status: ").nth(1).and_then(|s| s.split(',').next()).unwrap_or("?").to_owned();
@@ -38,16 +38,16 @@ fn answer(program: &Program, name: &str) -> String {
     format!("{status} {}", addresses.join(" ")).trim_end().to_owned()
 }
 
-fn wait_answer(program: &Program, name: &str, expected: &str) {
+pub(crate) fn wait_answer(program: &Program, name: &str, expected: &str) {
     wait_until(&format!("{name} to be {expected}"), || (answer(program, name) == expected).then_some(()));
 }
 
-fn metric(program: &Program, line: &str) -> Option<f64> {
+pub(crate) fn metric(program: &Program, line: &str) -> Option<f64> {
     let (_, metrics) = program.get("/metrics");
     metrics.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok())
 }
 
-fn wait_metric(program: &Program, line: &str, passes: impl Fn(f64) -> bool) {
+pub(crate) fn wait_metric(program: &Program, line: &str, passes: impl Fn(f64) -> bool) {
     wait_until(line, || metric(program, line).filter(|v| passes(*v)).map(|_| ()));
 }
 

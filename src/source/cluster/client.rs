@@ -91,6 +91,17 @@ impl Access {
         self.config.cluster_url.to_string().trim_end_matches('/').to_owned()
     }
 
+    /// What tells this cluster from others, as far as it is known without asking it: where it is, and who vouches for it
+    /// (SHA-256 of each certificate).
+    pub fn fingerprint(&self) -> (String, Vec<String>) {
+        let digest = |certificate: &Vec<u8>| {
+            let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+            digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+        };
+        let authorities = self.config.root_cert.iter().flatten().map(digest).collect();
+        (self.server(), authorities)
+    }
+
     /// A client whose watches of `plural`, when they begin, count as contact with the source.
     pub(in crate::source) fn client(
         &self,

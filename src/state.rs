@@ -1,0 +1,380 @@
+//! Saved state (L6): what the sources have said survives a restart, also while none of them can be heard.
+//!
+//! One thread per process, the [`Keeper`], looks ten times a second whether a source has changed, and writes all of its
+//! entries to a file of its own. It copies the index in small steps between which events pass, so neither they nor
+//! queries wait for a disk.
+//!
+//! # What it costs
+//!
+//! About 80 octets an entry. A change is on disk within a second, if writing takes no longer than that; then the next
+//! write waits until no more than [`OCTETS_PER_SECOND`] have been written on average, and twice as long as the last one
+//! took. 100,000 entries that never stop changing are written every eight seconds, and a lone change of them at once.
+//!
+//! # Which cluster
+//!
+//! State must not be served to the clients of another cluster than it came from. The UID of the namespace `kube-system`
+//! names a cluster, but has to be asked for, and saved state is for when there is nobody to ask. What is known without
+//! asking is where the API server is and who signs its certificate; nearly every cluster has an authority of its own.
+//! So that is in the fingerprint, and no right is needed.
+//!
+//! # Two processes
+//!
+//! The first one to write has the directory until it ends. Others answer, and read, and try again: while pods of a
+//! DaemonSet are replaced there are two on a node for a moment.
+
+mod directory;
+mod format;
+pub mod tally;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::config::{State, TableConfig};
+use crate::index::{Index, Packed};
+use crate::source::Feed;
+use crate::source::cluster::Access;
+use crate::wire::name::Name;
+use directory::Directory;
+use format::{Fingerprint, Header, Reader, Unusable, Writer};
+use tally::Tally;
+
+/// How long a source may take to deliver before its saved state is used.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two looks for changes.
+const LOOK: Duration = Duration::from_millis(100);
+/// From the beginning of one write to that of the next: with a look and the write itself, within a second.
+const EVERY: Duration = Duration::from_millis(700);
+/// What may be written on average.
+pub const OCTETS_PER_SECOND: u64 = 1 << 20;
+/// The next try after one that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// Without changes the file is written anew this often, because it tells when the source was last heard.
+const REFRESH: Duration = Duration::from_secs(3600);
+
+/// Saves and restores the entries of every source, on a thread of its own.
+pub struct Keeper {
+    signals: Arc<Signals>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Signals {
+    hurry: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// One source, and what is on disk of it.
+struct Kept {
+    feed: Arc<Feed>,
+    made_from: Fingerprint,
+    /// What had changed when the last save began: [`Kept::now`].
+    saved: Option<(u64, u64)>,
+    /// When the source had been heard, as the file says.
+    heard: SystemTime,
+}
+
+struct Work {
+    settings: State,
+    directory: Directory,
+    sources: Vec<Kept>,
+    tally: Arc<Tally>,
+    /// Why the last save failed, as it was said.
+    failure: Option<String>,
+}
+
+impl Keeper {
+    /// Raises the serials of the zones to those saved, and begins to save. `access` is the cluster's.
+    pub fn start(
+        settings: State,
+        table: &TableConfig,
+        access: Option<&Access>,
+        feeds: &[Arc<Feed>],
+        tally: Arc<Tally>,
+    ) -> io::Result<Keeper> {
+        let made_from = |feed: &Arc<Feed>| fingerprint(table, access, feed.status().name());
+        let kept = |feed: &Arc<Feed>| Kept {
+            feed: feed.clone(),
+            made_from: made_from(feed),
+            saved: None,
+            heard: UNIX_EPOCH,
+        };
+        let mut work = Work {
+            directory: Directory::new(settings.directory.clone()),
+            sources: feeds.iter().map(kept).collect(),
+            settings,
+            tally,
+            failure: None,
+        };
+        work.keep_serials();
+        let signals = Arc::new(Signals::default());
+        let heard = signals.clone();
+        let thread = std::thread::Builder::new().name("state".to_owned()).spawn(move || work.run(&heard))?;
+        Ok(Keeper { signals, thread: Some(thread) })
+    }
+
+    /// The end is near: from now on no write waits for the average.
+    pub fn hurry(&self) {
+        self.signals.hurry.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Saves a last time, and returns when that is done.
+    pub fn finish(mut self) {
+        self.end();
+        if let Some(thread) = self.thread.take() {
+            // It has printed why, if it panicked.
+            let _ = thread.join();
+        }
+    }
+
+    fn end(&self) {
+        self.signals.stop.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Work {
+    fn run(mut self, signals: &Signals) {
+        let begun = Instant::now();
+        let mut waiting = true;
+        let mut next = begun;
+        loop {
+            let stop = signals.stop.load(Ordering::Relaxed);
+            if waiting && !stop && begun.elapsed() >= PATIENCE {
+                waiting = false;
+                self.restore();
+            }
+            let now = Instant::now();
+            if stop || now >= next || signals.hurry.load(Ordering::Relaxed) {
+                next = now + self.save(stop).unwrap_or(Duration::ZERO);
+            }
+            if stop {
+                return;
+            }
+            std::thread::park_timeout(LOOK);
+        }
+    }
+
+    /// D6: before anything is answered.
+    fn keep_serials(&mut self) {
+        for kept in &self.sources {
+            let source = kept.feed.status().name();
+            let Ok(Some(Reader { header, .. })) = self.open(source) else { continue };
+            let size = std::fs::metadata(self.directory.file(source)).map_or(0, |file| file.len());
+            self.tally.of(source).found(header.heard, size);
+            for (zone, serial) in header.serials {
+                if let Ok(apex) = Name::parse(&zone) {
+                    kept.feed.index().table().keep_serial(&apex, serial);
+                }
+            }
+        }
+    }
+
+    /// Puts back what was saved of the sources that have not delivered.
+    fn restore(&mut self) {
+        for kept in self.sources.iter().filter(|kept| kept.feed.is_waiting()) {
+            let source = kept.feed.status().name();
+            let file = self.directory.file(source);
+            match self.load(kept) {
+                Ok(None) => tracing::info!(source, "there is no saved state"),
+                Ok(Some((entries, heard))) => {
+                    let (count, age) = (entries.len(), age(heard));
+                    if kept.feed.restore(entries, heard) {
+                        tracing::warn!(
+                            source,
+                            file = %file.display(),
+                            entries = count,
+                            age_seconds = age.as_secs(),
+                            "answering from saved state, because the source cannot be heard"
+                        );
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(source, file = %file.display(), "saved state is not used: {error}")
+                }
+            }
+        }
+    }
+
+    /// Everything saved of a source, if it may be used.
+    fn load(&self, kept: &Kept) -> Result<Option<(Vec<Packed>, SystemTime)>, Unusable> {
+        let Some(reader) = self.open(kept.feed.status().name())? else { return Ok(None) };
+        let heard = self.check(&reader.header, kept)?;
+        let mut entries = Vec::new();
+        reader.read(|entry| entries.push(kept.feed.pack_saved(entry)))?;
+        Ok(Some((entries, heard)))
+    }
+
+    fn open(&self, source: &str) -> Result<Option<Reader<BufReader<File>>>, Unusable> {
+        match File::open(self.directory.file(source)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => Ok(Some(Reader::new(BufReader::new(opened?))?)),
+        }
+    }
+
+    /// Whether the state is ours and young enough; then, when its source was last heard.
+    fn check(&self, header: &Header, kept: &Kept) -> Result<SystemTime, Unusable> {
+        if let Some(what) = difference(&header.made_from, &kept.made_from) {
+            return Err(Unusable::Other(what));
+        }
+        let heard = UNIX_EPOCH + Duration::from_secs(header.heard);
+        let (age, limit) = (age(heard), self.settings.max_age);
+        if age > limit {
+            return Err(Unusable::Other(format!(
+                "the source was last heard {} ago, and --state-max-age is {}; raise that, or wait for the source",
+                humantime::format_duration(Duration::from_secs(age.as_secs())),
+                humantime::format_duration(limit)
+            )));
+        }
+        Ok(heard)
+    }
+
+    /// Saves every source that has changed; says how long the next look has to wait, if anything was tried.
+    fn save(&mut self, last: bool) -> Option<Duration> {
+        let begun = Instant::now();
+        let refresh = if last { Duration::from_secs(1) } else { REFRESH.min(self.settings.max_age / 8) };
+        let mut failure = None;
+        let (mut tried, mut written) = (false, 0);
+        for kept in self.sources.iter_mut().filter(|kept| kept.has_news(refresh)) {
+            tried = true;
+            let count = self.tally.of(kept.feed.status().name());
+            match kept.save(&mut self.directory) {
+                Ok(size) => {
+                    count.saved(seconds(kept.heard), size);
+                    written += size;
+                }
+                Err(error) => {
+                    count.failed();
+                    failure = Some(error.to_string());
+                }
+            }
+        }
+        if !tried {
+            return None;
+        }
+        let failed = failure.is_some();
+        if self.failure != failure {
+            match &failure {
+                Some(why) => {
+                    tracing::warn!("state cannot be saved: {why}; trying on, answers do not depend on it")
+                }
+                None => tracing::info!("state is saved again"),
+            }
+            self.failure = failure;
+        }
+        let average = Duration::from_millis(written * 1000 / OCTETS_PER_SECOND);
+        let pause = if failed { AFTER_FAILURE } else { EVERY };
+        Some(pause.max(average).max(begun.elapsed() * 3))
+    }
+}
+
+impl Kept {
+    /// How much the source and the index have changed. In this order: what the first counts, the second has.
+    fn now(&self) -> (u64, u64) {
+        let changes = self.feed.status().changes();
+        (changes, self.feed.index().version())
+    }
+
+    /// Whether the file has to be written: a source has news when both it and the index have changed, for it tells
+    /// much that changes nothing.
+    fn has_news(&self, refresh: Duration) -> bool {
+        let status = self.feed.status();
+        if !status.is_complete() {
+            return false;
+        }
+        let (changes, version) = self.now();
+        let changed = self.saved.is_none_or(|(then, index)| then != changes && index != version);
+        changed || self.last_heard().duration_since(self.heard).is_ok_and(|since| since >= refresh)
+    }
+
+    fn last_heard(&self) -> SystemTime {
+        SystemTime::now().checked_sub(self.feed.status().contact_age()).unwrap_or(UNIX_EPOCH)
+    }
+
+    fn save(&mut self, directory: &mut Directory) -> Result<u64, directory::Failure> {
+        let (now, heard) = (self.now(), self.last_heard());
+        let index: &Index = self.feed.index();
+        let zones = index.table().zones().iter();
+        let header = Header {
+            program: crate::VERSION.to_owned(),
+            made_from: self.made_from.clone(),
+            heard: seconds(heard),
+            serials: zones.map(|zone| (zone.apex().to_string(), zone.serial())).collect(),
+        };
+        let status = self.feed.status();
+        let size = directory.replace(status.name(), |out| {
+            let mut writer = Writer::new(out, &header)?;
+            index.copy(status.partition(), |entry| writer.write(&entry))?;
+            writer.finish()
+        })?;
+        self.saved = Some(now);
+        self.heard = heard;
+        Ok(size)
+    }
+}
+
+/// What the entries of a source are made from.
+fn fingerprint(table: &TableConfig, access: Option<&Access>, source: &str) -> Fingerprint {
+    let mut made_from = BTreeMap::new();
+    let mut part = |name: &str, values: Vec<String>| made_from.insert(name.to_owned(), values);
+    part("source", vec![source.to_owned()]);
+    part("zones", table.zones.iter().map(ToString::to_string).collect());
+    let rules = &table.rules;
+    let rules = [
+        ("--apex-wildcards", rules.apex_wildcards),
+        ("--skip-resolution-none", rules.skip_resolution_none),
+        ("--public-only", rules.public_only),
+    ];
+    part("flags", rules.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect());
+    if source == crate::source::files::NAME {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let files = &table.sources.files;
+        part("files", files.iter().map(|path| absolute(path).display().to_string()).collect());
+    } else if let Some(access) = access {
+        let (server, authorities) = access.fingerprint();
+        part("API server", vec![server]);
+        part("certificate authorities", authorities);
+    }
+    made_from
+}
+
+/// In what way a fingerprint is not the one wanted.
+fn difference(found: &Fingerprint, wanted: &Fingerprint) -> Option<String> {
+    let names = wanted.keys().chain(found.keys());
+    let name = names.into_iter().find(|name| found.get(*name) != wanted.get(*name))?;
+    let text = |of: &Fingerprint| of.get(name).map(|values| values.join(", ")).unwrap_or_default();
+    Some(format!(
+        "it was made from other {name} ({:?}, and now {:?}); the source's next complete list replaces it",
+        text(found),
+        text(wanted)
+    ))
+}
+
+/// Nothing is younger than now, whatever the clock did meanwhile.
+fn age(since: SystemTime) -> Duration {
+    since.elapsed().unwrap_or_default()
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests;
