@@ -82,6 +82,12 @@ def rendered(profile, objects):
         say(security["readOnlyRootFilesystem"], f"{which} can write its root")
         say(security["allowPrivilegeEscalation"] is False, f"{which} can gain rights")
         say(security["capabilities"]["drop"] == ["ALL"], f"{which} keeps capabilities")
+        # Where it is told to write, it can.
+        state = {one["name"]: one["value"] for one in container["env"]}.get("GLOBALDNS_STATE_DIR", "")
+        mounts = {one["name"]: one["mountPath"] for one in container.get("volumeMounts", [])}
+        volumes = [one["name"] for one in spec.get("volumes", [])]
+        say(list(mounts) == volumes, f"{which} mounts {list(mounts)} of {volumes}")
+        say(any(state.startswith(f"{mount}/") for mount in mounts.values()) == bool(state), f"{which} saves in its root")
         port = container.get("ports", [{"containerPort": 5353}])[0]["containerPort"]
         added = security["capabilities"].get("add", [])
         say(added == (["NET_BIND_SERVICE"] if port < 1024 else []), f"{which} adds {added} for port {port}")

@@ -34,7 +34,7 @@ def started(command, environment):
 
 
 def main():
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig, tempfile.TemporaryDirectory() as state:
         kubeconfig.write(KUBECONFIG)
         kubeconfig.flush()
         for path in sorted((ROOT / "tests/deploy/golden").glob("*.yaml")):
@@ -48,6 +48,8 @@ def main():
                     # Their ports may be taken here.
                     if listener in environment:
                         environment[listener] = "127.0.0.1:0"
+                if "GLOBALDNS_STATE_DIR" in environment:
+                    environment["GLOBALDNS_STATE_DIR"] = state
                 well, said = started([sys.argv[1], *container["args"]], environment)
                 if not well:
                     sys.exit(f"{path.name}: {manifest['kind']} is refused: {''.join(said)}")

@@ -151,7 +151,8 @@ impl Installed {
         );
         let spec =
             &cluster.get(&path_of("apps/v1", "deployments", "istiocoredns"))["spec"]["template"]["spec"];
-        assert_eq!(spec["volumes"], Value::Null, "{old}: the Corefile is mounted no more");
+        let volumes = json!([{"name": "state", "emptyDir": {}}]);
+        assert_eq!(spec["volumes"], volumes, "{old}: the Corefile is mounted no more");
         let role = cluster.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/istiocoredns");
         assert_eq!(
             role["rules"][0]["resources"],
