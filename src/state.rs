@@ -15,7 +15,8 @@
 //! State must not be served to the clients of another cluster than it came from. The UID of the namespace `kube-system`
 //! names a cluster, but has to be asked for, and saved state is for when there is nobody to ask. What is known without
 //! asking is where the API server is and who signs its certificate; nearly every cluster has an authority of its own.
-//! So that is in the fingerprint, and no right is needed.
+//! So that is in the fingerprint, and no right is needed. Where the authority changes, the state is of no use until the
+//! next complete list.
 //!
 //! # Two processes
 //!
@@ -154,16 +155,17 @@ impl Work {
     fn run(mut self, signals: &Signals) {
         let begun = Instant::now();
         let mut waiting = true;
-        let mut next = begun;
+        let (mut last, mut pause) = (begun, Duration::ZERO);
         loop {
             let stop = signals.stop.load(Ordering::Relaxed);
             if waiting && !stop && begun.elapsed() >= PATIENCE {
                 waiting = false;
                 self.restore();
             }
-            let now = Instant::now();
-            if stop || now >= next || signals.hurry.load(Ordering::Relaxed) {
-                next = now + self.save(stop).unwrap_or(Duration::ZERO);
+            let hurry = signals.hurry.load(Ordering::Relaxed);
+            if stop || last.elapsed() >= if hurry { pause.min(EVERY) } else { pause } {
+                last = Instant::now();
+                pause = self.save(stop).unwrap_or(Duration::ZERO);
             }
             if stop {
                 return;
@@ -333,7 +335,12 @@ impl Kept {
 /// What the entries of a source are made from.
 fn fingerprint(table: &TableConfig, access: Option<&Access>, source: &str) -> Fingerprint {
     let mut made_from = BTreeMap::new();
-    let mut part = |name: &str, values: Vec<String>| made_from.insert(name.to_owned(), values);
+    // In whatever order they were given.
+    let mut part = |name: &str, mut values: Vec<String>| {
+        values.sort();
+        values.dedup();
+        made_from.insert(name.to_owned(), values);
+    };
     part("source", vec![source.to_owned()]);
     part("zones", table.zones.iter().map(ToString::to_string).collect());
     let rules = &table.rules;
