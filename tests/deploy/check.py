@@ -125,6 +125,10 @@ def rendered(profile, objects):
         say(scaler["spec"]["scaleTargetRef"]["name"] == workload["metadata"]["name"], "the autoscaler scales nothing")
     for policy in by_kind.get("NetworkPolicy", []):
         say(selects(policy["spec"]["podSelector"]["matchLabels"], labels), "the NetworkPolicy is for no pod")
+        if profile in SELECTORS:
+            # It selects the old pods, too, which answer until ours do, and again after a way back.
+            ports = {(p["port"], p["protocol"]) for rule in policy["spec"]["ingress"] for p in rule["ports"]}
+            say({(53, "UDP"), (53, "TCP"), (9153, "TCP")} <= ports, "the NetworkPolicy cuts off the old pods")
 
     # Every role is bound, to our ServiceAccount, and every binding has its role.
     (account,) = (a["metadata"]["name"] for a in by_kind["ServiceAccount"])
