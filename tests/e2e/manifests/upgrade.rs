@@ -20,7 +20,8 @@ const OLD: [(&str, &str, &str); 4] = [
 ];
 
 /// The way of `kubectl` and kustomize, as deploy/README.md has it: the old Deployment goes without its pods, ours takes
-/// them over. Without the first step the API server merges: that the old containers then stay is why there is one.
+/// them over. Without the first step the API server merges: that the old containers then stay is why there is one. The
+/// way back, as docs/migration.md has it, is the same with what was kept.
 #[test]
 #[ignore = "needs etcd and kube-apiserver: run tests/e2e/run"]
 fn applied_over_every_old_install_the_service_keeps_its_cluster_ip() {
@@ -31,6 +32,7 @@ fn applied_over_every_old_install_the_service_keeps_its_cluster_ip() {
         let installed = install(cluster, old);
         let profile = golden(profile);
         let before = installed.observe(cluster);
+        let kept = installed.keep(cluster);
 
         profile.iter().for_each(|object| apply(cluster, object));
         let merged = installed.observe(cluster);
@@ -45,11 +47,16 @@ fn applied_over_every_old_install_the_service_keeps_its_cluster_ip() {
         profile.iter().for_each(|object| apply(cluster, object));
         installed.assert_replaced(cluster, &before, old);
         println!("{old}: ClusterIP {} kept", before.cluster_ip);
+
+        orphan(cluster, &path_of("apps/v1", "deployments", "istiocoredns"));
+        kept.iter().for_each(|object| apply(cluster, object));
+        assert_eq!(installed.observe(cluster), before, "{old}: back");
         installed.delete(cluster, &profile);
     }
 }
 
-/// The way of Helm: one command. And when that is taken away again, the ClusterIP stays.
+/// The way of Helm: one command. And when that is taken away again, the ClusterIP stays, and the old install comes back
+/// around it.
 #[test]
 #[ignore = "needs etcd, kube-apiserver and helm: run tests/e2e/run"]
 fn helm_takes_over_every_old_install_and_leaves_the_service_when_it_goes() {
@@ -59,6 +66,7 @@ fn helm_takes_over_every_old_install_and_leaves_the_service_when_it_goes() {
     for (old, profile, values) in OLD {
         let installed = install(cluster, old);
         let before = installed.observe(cluster);
+        let kept = installed.keep(cluster);
         helm(&plane, &["install", "globaldns", CHART, "--take-ownership", "--force", "--set", values]);
         installed.assert_replaced(cluster, &before, old);
         let account = cluster.get(&path_of("v1", "services", "istiocoredns"));
@@ -75,6 +83,8 @@ fn helm_takes_over_every_old_install_and_leaves_the_service_when_it_goes() {
         helm(&plane, &["install", "globaldns", CHART, "--set", values]);
         assert_eq!(installed.observe(cluster).cluster_ip, before.cluster_ip, "{old}");
         helm(&plane, &["uninstall", "globaldns"]);
+        kept.iter().for_each(|object| apply(cluster, object));
+        assert_eq!(installed.observe(cluster), before, "{old}: back");
         let profile = golden(profile);
         installed.delete(cluster, &profile);
     }
@@ -101,7 +111,7 @@ struct Installed {
 }
 
 /// What must not change, and what must.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Observed {
     cluster_ip: String,
     selector: Value,
@@ -130,6 +140,20 @@ impl Installed {
             selector: deployment["spec"]["selector"].clone(),
             containers: containers.into_iter().flatten().filter_map(name).collect(),
         }
+    }
+
+    /// The objects as they are in the cluster, without what the API server will write anew.
+    fn keep(&self, cluster: &Cluster) -> Vec<Value> {
+        let kept = |object| {
+            let mut kept = cluster.get(&path(object));
+            let metadata = kept["metadata"].as_object_mut().expect("metadata");
+            for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
+                metadata.remove(field);
+            }
+            kept.as_object_mut().expect("an object").remove("status");
+            kept
+        };
+        self.objects.iter().map(kept).collect()
     }
 
     /// Same address, same selectors, our pod.
