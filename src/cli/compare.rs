@@ -1,11 +1,11 @@
 //! `globaldns compare`.
 
-use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,13 @@ use super::serve::duration;
 use super::table::TableArgs;
 use crate::app;
 use crate::client::{self, Manner};
-use crate::compare::judge::Judge;
+use crate::compare::judge::{Judge, Verdict};
 use crate::compare::legacy::Legacy;
-use crate::compare::questions::{Plan, Question, Subject};
+use crate::compare::questions::{Extent, Plan, Question, Subject};
 use crate::compare::report::{Report, parse_type};
-use crate::compare::view::Reply;
+use crate::compare::view::NoReply;
 use crate::compare::{Asker, Compared};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Sources};
 use crate::stub::probe;
 use crate::telemetry::{self, LogFormat};
 use crate::wire::name::Name;
@@ -32,6 +32,8 @@ use crate::zone::Zones;
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How long standard input may stay open before it is said that its end is waited for.
+const STDIN_PATIENCE: Duration = Duration::from_secs(5);
 /// So many questions in a row without a reply, and the server is gone.
 const GONE: usize = 50;
 
@@ -68,9 +70,13 @@ pub(super) struct Compare {
     )]
     in_flight: u32,
 
-    /// Names to ask for, one a line, types behind it if it has others; - for standard input. Alone, no entries are read
+    /// Names to ask for, one a line, types behind it if it has others; - for standard input. With names and no source
+    /// (--file, --kubernetes, --kubeconfig, --context, --namespace or their variables) no entries are read
     #[arg(long, value_name = "PATH", help_heading = "Questions")]
     names: Option<PathBuf>,
+    /// A name to ask for, as on a line of --names; repeatable
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Questions")]
+    name: Vec<String>,
     /// A type to ask for, for every name; repeatable
     #[arg(
         long = "type",
@@ -83,6 +89,10 @@ pub(super) struct Compare {
     /// Ask for the names themselves only, not also in mixed case, below wildcards and through search paths
     #[arg(long, help_heading = "Questions")]
     only_names: bool,
+    /// Ask for no host of the entries that is in no zone. Else those of which istiocoredns has an address are asked for,
+    /// and where it does not answer them itself it forwards them
+    #[arg(long, help_heading = "Questions")]
+    only_zones: bool,
 
     /// Fail on any difference, explained or not
     #[arg(long, help_heading = "Output")]
@@ -119,8 +129,17 @@ impl Compare {
             return Err(ConfigError("--timeout 0s waits for nothing; write 2s or 500ms".to_owned()).into());
         }
         let types = self.types.iter().map(|text| rtype("--type", text)).collect::<Result<Vec<_>, _>>()?;
-        let listed = self.names.as_deref().map(read_names).transpose()?;
-        let has_entries = listed.is_none() || self.table.names_a_source();
+        let mut listed = self.names.as_deref().map(read_names).transpose()?.unwrap_or_default();
+        for line in &self.name {
+            let Some(named) = read_name("--name", line)? else {
+                return Err(ConfigError(
+                    "--name \"\" is no name; write one such as echo.default.global".to_owned(),
+                )
+                .into());
+            };
+            listed.push(named);
+        }
+        let has_entries = listed.is_empty() || self.table.names_a_source();
         let mut config = self.table.config()?;
         if !has_entries {
             config.sources.cluster = None;
@@ -137,23 +156,25 @@ impl Compare {
         let legacy = std::mem::take(&mut *legacy.lock().unwrap_or_else(PoisonError::into_inner));
         let zones = index.table().zones();
         let mut plan = Plan::new(zones, types);
-        for (name, types) in listed.iter().flatten() {
+        for Listed { flag, name, types } in &listed {
             plan.add(name, types).map_err(|error| {
                 ConfigError(format!(
-                    "--names: {name:?} is no name: {error}; write names such as echo.default.global"
+                    "{flag} {name:?} is no name: {error}; write names such as echo.default.global"
                 ))
             })?;
         }
         plan.add_hosts(&legacy);
+        let entries = has_entries.then_some(legacy.entries().len());
+        if !plan.has_name_in_a_zone() {
+            anyhow::bail!(nothing_to_ask(entries, &config.sources, zones));
+        }
         if !self.only_names {
             plan.add_derived(&config.cluster_domain);
         }
-        let (subjects, outside) = plan.finish();
-        if outside > 0 {
-            eprintln!(
-                "globaldns: {outside} hosts of the entries are in none of the zones and are not asked for (H2); --zone adds one"
-            );
-        }
+        // Behind all others, for an old server may be slow to forward them.
+        plan.add_outside(&legacy, !self.only_zones);
+        let (subjects, extent) = plan.finish();
+        tell_of_outside(extent);
         let transport = if self.tcp { Transport::Tcp } else { Transport::Udp };
         let manner = Manner { transport, patience: self.timeout, tries: self.tries };
         let asker = Asker::new(old, new, manner, self.in_flight as usize, self.rate);
@@ -164,7 +185,8 @@ impl Compare {
 
         let judge = Judge::new(&index, has_entries.then_some(&legacy));
         let total = subjects.iter().map(|subject| subject.questions().len()).sum();
-        let report = ask_all(&asker, &subjects, &judge, total).await?;
+        let report = Report::new(old, new, entries, extent);
+        let report = ask_all(&asker, &subjects, &judge, total, report).await?;
         match self.output {
             Output::Text => print(&report.text())?,
             Output::Json => print(&format!("{}\n", serde_json::to_string_pretty(&report.json())?))?,
@@ -179,15 +201,20 @@ async fn ask_all(
     subjects: &[Subject],
     judge: &Judge<'_>,
     total: usize,
+    mut report: Report,
 ) -> anyhow::Result<Report> {
-    let mut report = Report::new(asker.old, asker.new);
     let mut told = Instant::now();
     let mut silences = [("--old", asker.old, 0), ("--new", asker.new, 0)];
     let mut compared = pin!(asker.compare(subjects, judge));
     while let Some(subject) = compared.next().await {
-        for Compared { old, new, .. } in &subject {
+        for Compared { old, new, verdict, .. } in &subject {
             for (reply, (flag, server, silent)) in [old, new].into_iter().zip(&mut silences) {
-                *silent = if is_silence(reply) { *silent + 1 } else { 0 };
+                match reply {
+                    // Whoever cannot forward a name is not gone.
+                    Err(NoReply::Silent(_)) if !matches!(verdict, Verdict::Unexplained(_)) => {}
+                    Err(NoReply::Silent(_)) => *silent += 1,
+                    Ok(_) | Err(NoReply::Broken(_)) => *silent = 0,
+                }
                 if *silent >= GONE {
                     anyhow::bail!(
                         "{flag} {server} has stopped answering: no reply to {GONE} questions in a row; see that it runs, or ask more slowly with --rate"
@@ -208,8 +235,39 @@ async fn ask_all(
     Ok(report)
 }
 
-fn is_silence(reply: &Reply) -> bool {
-    reply.is_err()
+/// Why an empty comparison is none: it would find everything in order.
+fn nothing_to_ask(entries: Option<usize>, sources: &Sources, zones: &Zones) -> String {
+    let apexes: Vec<_> = zones.iter().map(|zone| zone.apex().to_string()).collect();
+    let zones = format!("zone{} {}", if apexes.len() == 1 { "" } else { "s" }, apexes.join(", "));
+    let Some(entries) = entries else {
+        return format!("none of the names given lies in {zones}; check them and --zone");
+    };
+    let mut places: Vec<String> = sources.files.iter().map(|path| path.display().to_string()).collect();
+    if let Some(cluster) = &sources.cluster {
+        let context = cluster.context.as_ref().map_or_else(String::new, |name| format!(" of context {name}"));
+        let namespaces = match &cluster.namespaces[..] {
+            [] => String::new(),
+            namespaces => format!(" (namespaces {})", namespaces.join(", ")),
+        };
+        places.push(format!("the cluster{context}{namespaces}"));
+    }
+    format!(
+        "no host of the {entries} entries in {} lies in {zones}; check --file, --context, --namespace and --zone",
+        places.join(", ")
+    )
+}
+
+fn tell_of_outside(Extent { outside, unasked, .. }: Extent) {
+    if outside > 0 {
+        eprintln!(
+            "globaldns: {outside} hosts of the entries are in none of the zones, and istiocoredns may answer them: their address is asked for (D8); --zone adds a zone, --only-zones leaves them out"
+        );
+    }
+    if unasked > 0 {
+        eprintln!(
+            "globaldns: {unasked} hosts of the entries are in none of the zones and are not asked for (H2); --zone adds a zone"
+        );
+    }
 }
 
 /// Some question must get a reply, whatever it says.
@@ -227,8 +285,8 @@ async fn ensure_presence(
     for name in names {
         let spelling = name.to_string();
         match asker.ask(server, &Question { name, spelling, rtype: rtype::A }).await {
-            Ok(_) => return Ok(()),
-            Err(why) => last = Some(why),
+            Err(NoReply::Silent(why)) => last = Some(why),
+            Ok(_) | Err(NoReply::Broken(_)) => return Ok(()),
         }
     }
     let why = last.map_or_else(String::new, |why| why.to_string());
@@ -269,28 +327,49 @@ fn rtype(flag: &str, text: &str) -> Result<u16, ConfigError> {
     })
 }
 
+/// A name to ask for, of which flag, and its own types.
+struct Listed {
+    flag: String,
+    name: String,
+    types: Vec<u16>,
+}
+
 /// Lines of a name and, if it has others than all, types; `#` begins a remark.
-fn read_names(path: &Path) -> Result<Vec<(String, Vec<u16>)>, ConfigError> {
-    let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
+fn read_names(path: &Path) -> Result<Vec<Listed>, ConfigError> {
+    let text = if path == Path::new("-") { read_stdin() } else { std::fs::read_to_string(path) };
     let shown = path.display();
     let text = text.map_err(|error| {
         ConfigError(format!("--names {shown} cannot be read: {error}; give a file with one name a line"))
     })?;
-    let mut names: BTreeMap<usize, (String, Vec<u16>)> = BTreeMap::new();
+    let mut names = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
-        let mut words = text.split('#').next().unwrap_or_default().split_whitespace();
-        let Some(name) = words.next() else { continue };
-        let flag = format!("--names {shown}:{line}:");
-        let types = words.map(|word| rtype(&flag, word)).collect::<Result<_, _>>()?;
-        names.insert(line, (name.to_owned(), types));
+        names.extend(read_name(&format!("--names {shown}:{line}:"), text)?);
     }
     if names.is_empty() {
         return Err(ConfigError(format!("--names {shown} has no name; write one a line")));
     }
-    Ok(names.into_values().collect())
+    Ok(names)
+}
+
+fn read_name(flag: &str, line: &str) -> Result<Option<Listed>, ConfigError> {
+    let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+    let Some(name) = words.next() else { return Ok(None) };
+    let types = words.map(|word| rtype(flag, word)).collect::<Result<_, _>>()?;
+    Ok(Some(Listed { flag: flag.to_owned(), name: name.to_owned(), types }))
+}
+
+/// Says so if it waits: a container's standard input may never end.
+fn read_stdin() -> io::Result<String> {
+    let (read, waits) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if waits.recv_timeout(STDIN_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!(
+                "globaldns: --names - waits for the end of standard input, which kubectl debug -i never sends; --name takes names as arguments"
+            );
+        }
+    });
+    let mut text = String::new();
+    let done = io::stdin().read_to_string(&mut text);
+    drop(read);
+    done.map(|_| text)
 }

@@ -213,28 +213,36 @@ impl<'j> Judge<'j> {
         self.inside(question, old, new, zone, apex_at, &question.spelling)
     }
 
-    /// D8. What such a server forwards is nobody's business here, unless the old server answers it itself.
+    /// D8. What such a server forwards is nobody's business here, unless the old server answers it from the entries. AA
+    /// does not tell: an old CoreDNS sets it on what it has forwarded and kept, too.
     fn outside(&self, question: &Question, old: &Reply, new: &View) -> Result<Vec<Reason>, Riddle> {
         if old.as_ref().is_ok_and(|old| old == new) {
             return Ok(Vec::new());
         }
         if !new.is(Rcode::Refused) {
-            return Err(Riddle::new(
-                "the name is in no zone, and the new server does not refuse it",
-                "give the --zone flags of the new server",
-            ));
+            let remedy = if old.as_ref().is_ok_and(|old| old.is(Rcode::Refused)) {
+                "put --old and --new the other way round, if the old server is the globaldns; else give the --zone \
+                 flags of the new server"
+            } else {
+                "give the --zone flags of the new server"
+            };
+            return Err(Riddle::new("the name is in no zone, and the new server does not refuse it", remedy));
         }
-        if let Ok(old) = old {
-            let listed = self.legacy.and_then(|legacy| legacy.candidates(&question.spelling)).is_some();
-            if !old.addresses.is_empty() && (old.authoritative || listed) {
-                return Err(Riddle::new(
-                    format!(
-                        "the old server itself answers {}, and the name is in no zone here",
-                        list(&old.addresses)
-                    ),
-                    "add the zone to both: --zone of the new server and of this command",
-                ));
-            }
+        if let Ok(old) = old
+            && question.rtype == rtype::A
+            && let Some((_, candidates)) =
+                self.legacy.and_then(|legacy| legacy.candidates(&question.spelling))
+            && let Some(answered) = candidates.iter().find(|known| known.serves(&old.addresses))
+        {
+            return Err(Riddle::new(
+                format!(
+                    "the old server answers {} from {}, and the name is in no zone here",
+                    list(&old.addresses),
+                    answered.object
+                ),
+                "name its zone to both, with --zone of the new server and of this command; where the old server only \
+                 forwards the name, --only-zones does not ask for it",
+            ));
         }
         Ok(vec![Class::Outside.into()])
     }
@@ -469,10 +477,7 @@ impl Claimed<'_> {
         let Some((host, candidates)) = legacy.candidates(self.spelling) else {
             return Err(self.riddle("and no entry would have istiocoredns answer that"));
         };
-        let served = |known: &&Known| {
-            self.question.rtype == rtype::A
-                && known.served.iter().copied().map(IpAddr::V4).collect::<BTreeSet<_>>() == *old
-        };
+        let served = |known: &&Known| self.question.rtype == rtype::A && known.serves(old);
         let Some(answered) = candidates.iter().find(|known| served(known)) else {
             return Err(self.riddle("and no entry for the name has just these addresses"));
         };

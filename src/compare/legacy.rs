@@ -5,7 +5,7 @@
 //! whichever was put in last, and that changes. Only what is certain of it is here: a drop that is not modelled leaves
 //! a difference unexplained, which is the safe side.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -153,6 +153,11 @@ impl Known {
             dropped: drops,
             hidden,
         }
+    }
+
+    /// Whether istiocoredns, asked for a host of it, answers just these addresses.
+    pub fn serves(&self, addresses: &BTreeSet<IpAddr>) -> bool {
+        self.served.iter().copied().map(IpAddr::V4).collect::<BTreeSet<_>>() == *addresses
     }
 
     /// The addresses we give one host of it.

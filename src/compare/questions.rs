@@ -1,9 +1,11 @@
 //! What is asked: the names themselves, and what shows the difference of two servers' rules.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::legacy::Legacy;
 use crate::wire::name::{self, MAX_WIRE, Name};
+use crate::wire::rtype;
 use crate::zone::Zones;
 
 /// The label of names that nobody has.
@@ -51,6 +53,19 @@ impl Question {
 }
 
 impl Subject {
+    /// Asks for more types, and in another spelling.
+    fn extend(&mut self, spelling: &str, types: &[u16]) {
+        for rtype in types {
+            if !self.types.contains(rtype) {
+                self.types.push(*rtype);
+            }
+        }
+        let spelled_otherwise = spelling.bytes().any(|octet| octet.is_ascii_uppercase());
+        if spelled_otherwise && self.spellings.iter().all(|known| known != spelling) {
+            self.spellings.push(spelling.to_owned());
+        }
+    }
+
     /// Its questions; those in lower case first.
     pub fn questions(&self) -> Vec<Question> {
         let plain = self.name.to_string();
@@ -67,6 +82,17 @@ impl Subject {
     }
 }
 
+/// How much of the entries is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Hosts in a zone.
+    pub hosts: usize,
+    /// Hosts in no zone of which istiocoredns has an address: only its type is asked for.
+    pub outside: usize,
+    /// The other hosts in no zone; they are not asked for.
+    pub unasked: usize,
+}
+
 /// Collects subjects, each name once.
 #[derive(Debug)]
 pub struct Plan<'z> {
@@ -74,51 +100,67 @@ pub struct Plan<'z> {
     types: Vec<u16>,
     subjects: Vec<Subject>,
     at: HashMap<Name, usize>,
-    outside: HashSet<Name>,
+    /// Of `subjects`, those that are hosts in a zone.
+    hosts: HashSet<usize>,
+    /// And those that are hosts outside.
+    outside: HashSet<usize>,
+    unasked: HashSet<Name>,
 }
 
 impl<'z> Plan<'z> {
     /// Nothing yet; `types` are asked for every name.
     pub fn new(zones: &'z Zones, types: Vec<u16>) -> Plan<'z> {
-        Plan { zones, types, subjects: Vec::new(), at: HashMap::new(), outside: HashSet::new() }
+        Plan {
+            zones,
+            types,
+            subjects: Vec::new(),
+            at: HashMap::new(),
+            hosts: HashSet::new(),
+            outside: HashSet::new(),
+            unasked: HashSet::new(),
+        }
     }
 
     /// A name or `*.suffix`, which stands for a name below; `types` beside those of all.
     pub fn add(&mut self, text: &str, types: &[u16]) -> Result<(), name::NameError> {
-        let text = text.strip_suffix('.').unwrap_or(text);
-        let (text, name) = match text.strip_prefix("*.") {
-            None => (text.to_owned(), Name::parse(text)?),
-            Some(suffix) => {
-                let child = format!("{NOBODYS}.{suffix}");
-                let name = Name::parse(&child)?;
-                (child, name)
-            }
-        };
-        let subject = self.subject(name);
-        for rtype in types {
-            if !subject.types.contains(rtype) {
-                subject.types.push(*rtype);
-            }
-        }
-        let spelled_otherwise = text.bytes().any(|octet| octet.is_ascii_uppercase());
-        if spelled_otherwise && !subject.spellings.contains(&text) {
-            subject.spellings.push(text);
-        }
+        let text = asked_as(text);
+        let name = Name::parse(&text)?;
+        let at = self.at(name, None);
+        self.subjects[at].extend(&text, types);
         Ok(())
     }
 
-    /// Every host of the entries that lies in a zone; the others are counted.
+    /// Every host of the entries that lies in a zone.
     pub fn add_hosts(&mut self, legacy: &Legacy) {
-        for host in legacy.entries().iter().flat_map(|known| &known.hosts) {
-            let bare = host.strip_prefix("*.").unwrap_or(host);
-            // What is no name is a finding, and nobody can ask for it.
-            let Ok(name) = Name::parse(bare) else { continue };
-            if self.zones.covering(name.wire()).is_none() {
-                self.outside.insert(name);
-            } else {
-                _ = self.add(host, &[]);
+        for (text, name) in hosts(legacy) {
+            if self.zones.covering(name.wire()).is_some() {
+                let at = self.at(name, None);
+                self.subjects[at].extend(&text, &[]);
+                self.hosts.insert(at);
             }
         }
+    }
+
+    /// The hosts of the entries that lie in no zone. A zone that was forgotten shows where the old server answers them,
+    /// so it is asked for the address of those that its rules give one; the others are counted.
+    pub fn add_outside(&mut self, legacy: &Legacy, is_asked: bool) {
+        for (text, name) in hosts(legacy) {
+            if self.zones.covering(name.wire()).is_some() {
+                continue;
+            }
+            if is_asked && legacy.candidates(&text).is_some() {
+                let at = self.at(name, Some(&[rtype::A]));
+                self.subjects[at].extend(&text, &[rtype::A]);
+                self.outside.insert(at);
+            } else {
+                self.unasked.insert(name);
+            }
+        }
+    }
+
+    /// Whether there is anything to ask of the zones so far.
+    pub fn has_name_in_a_zone(&self) -> bool {
+        self.subjects.iter().any(|subject| self.zones.covering(subject.name.wire()).is_some())
     }
 
     /// What shows a server's rules: see K1.
@@ -156,9 +198,11 @@ impl<'z> Plan<'z> {
         }
     }
 
-    /// The subjects, and how many hosts of entries lie in no zone.
-    pub fn finish(self) -> (Vec<Subject>, usize) {
-        (self.subjects, self.outside.len())
+    /// The subjects, and how many of them are hosts of entries.
+    pub fn finish(self) -> (Vec<Subject>, Extent) {
+        let extent =
+            Extent { hosts: self.hosts.len(), outside: self.outside.len(), unasked: self.unasked.len() };
+        (self.subjects, extent)
     }
 
     /// What a search path makes of a name.
@@ -171,11 +215,35 @@ impl<'z> Plan<'z> {
     }
 
     fn subject(&mut self, name: Name) -> &mut Subject {
-        let at = *self.at.entry(name.clone()).or_insert_with(|| {
-            self.subjects.push(Subject { name, spellings: Vec::new(), types: self.types.clone() });
-            self.subjects.len() - 1
-        });
+        let at = self.at(name, None);
         &mut self.subjects[at]
+    }
+
+    /// Where a name's subject is. A new one has these types, or those of all.
+    fn at(&mut self, name: Name, types: Option<&[u16]>) -> usize {
+        *self.at.entry(name.clone()).or_insert_with(|| {
+            let types = types.unwrap_or(&self.types).to_vec();
+            self.subjects.push(Subject { name, spellings: Vec::new(), types });
+            self.subjects.len() - 1
+        })
+    }
+}
+
+/// Every host as it is asked for; what is no name is a finding, and nobody can ask for it.
+fn hosts(legacy: &Legacy) -> impl Iterator<Item = (Cow<'_, str>, Name)> {
+    legacy.entries().iter().flat_map(|known| &known.hosts).filter_map(|host| {
+        let text = asked_as(host);
+        let name = Name::parse(&text).ok()?;
+        Some((text, name))
+    })
+}
+
+/// A host, or a name below the wildcard.
+fn asked_as(host: &str) -> Cow<'_, str> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    match host.strip_prefix("*.") {
+        None => Cow::Borrowed(host),
+        Some(suffix) => Cow::Owned(format!("{NOBODYS}.{suffix}")),
     }
 }
 

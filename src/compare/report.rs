@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Compared;
 use super::judge::{Class, Verdict};
+use super::questions::Extent;
 use super::view::{Reply, shown};
 use crate::wire::rtype;
 
@@ -16,6 +17,9 @@ use crate::wire::rtype;
 pub struct Report {
     old: SocketAddr,
     new: SocketAddr,
+    /// None where no entries were read.
+    entries: Option<usize>,
+    extent: Extent,
     names: usize,
     questions: usize,
     same: usize,
@@ -34,10 +38,20 @@ struct Count {
 }
 
 impl Report {
-    /// Of nothing yet.
-    pub fn new(old: SocketAddr, new: SocketAddr) -> Report {
-        let classes = BTreeMap::new();
-        Report { old, new, names: 0, questions: 0, same: 0, explained: 0, classes, unexplained: Vec::new() }
+    /// Of nothing yet. `entries` is how many were read, if any were to be.
+    pub fn new(old: SocketAddr, new: SocketAddr, entries: Option<usize>, extent: Extent) -> Report {
+        Report {
+            old,
+            new,
+            entries,
+            extent,
+            names: 0,
+            questions: 0,
+            same: 0,
+            explained: 0,
+            classes: BTreeMap::new(),
+            unexplained: Vec::new(),
+        }
     }
 
     /// One more name.
@@ -86,9 +100,10 @@ impl Report {
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "{} questions about {} names; old {}, new {}\n\n{:>8}  the same\n{:>8}  different, and a clause of docs/contract.md says why\n{:>8}  unexplained",
+            "{} questions about {} names ({}); old {}, new {}\n\n{:>8}  the same\n{:>8}  different, and a clause of docs/contract.md says why\n{:>8}  unexplained",
             self.questions,
             self.names,
+            self.origin(),
             self.old,
             self.new,
             self.same,
@@ -123,6 +138,16 @@ impl Report {
         out
     }
 
+    /// How many of the names the entries have.
+    fn origin(&self) -> String {
+        let Some(entries) = self.entries else { return "no entries read".to_owned() };
+        let outside = match self.extent.outside {
+            0 => String::new(),
+            outside => format!(" and {outside} outside the zones"),
+        };
+        format!("{} hosts{outside} of {entries} entries", self.extent.hosts)
+    }
+
     /// For programs.
     pub fn json(&self) -> Value {
         let classes: Vec<_> = self
@@ -142,6 +167,10 @@ impl Report {
         json!({
             "old": self.old.to_string(),
             "new": self.new.to_string(),
+            "entries": self.entries,
+            "hosts": self.extent.hosts,
+            "hostsOutside": self.extent.outside,
+            "hostsNotAsked": self.extent.unasked,
             "names": self.names,
             "questions": self.questions,
             "same": self.same,

@@ -1,6 +1,7 @@
 //! `globaldns compare`, between real servers: ours with other settings, and one that does what istiocoredns did.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use serde_json::{Value, json};
 
 use crate::cli::{end, refused};
-use crate::support::{Ended, Program};
+use crate::support::{Ended, Program, globaldns, run};
 
 /// The plugin's own constant.
 const TTL: u32 = 3600;
@@ -59,7 +60,7 @@ fn look_up<'m>(map: &'m Map, name: &str) -> Option<&'m Vec<Ipv4Addr>> {
     (0..pieces.len().saturating_sub(2)).find_map(|at| map.get(&format!(".{}", pieces[at..].join("."))))
 }
 
-/// CoreDNS with the plugin behind it: `global` from the map, everything else as a resolver that knows none of it.
+/// CoreDNS with the plugin behind it: its zones from the map, everything else as a resolver that knows none of it.
 struct Plugin {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -72,6 +73,18 @@ impl Plugin {
 
     /// One that is silent after so many questions.
     fn start_until(map: Map, last: usize) -> Plugin {
+        Plugin::answering(move |nth, query| (nth < last).then(|| reply(&map, &["global."], query)))
+    }
+
+    /// Anything that replies; the questions are counted from 0.
+    fn answering(answer: impl Fn(usize, &Message) -> Option<Message> + Send + 'static) -> Plugin {
+        Plugin::sending(move |nth, octets| {
+            let reply = answer(nth, &Message::from_vec(octets).ok()?)?;
+            Some(reply.to_vec().expect("a reply that can be encoded"))
+        })
+    }
+
+    fn sending(answer: impl Fn(usize, &[u8]) -> Option<Vec<u8>> + Send + 'static) -> Plugin {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let address = socket.local_addr().expect("bound");
         let asked = Arc::new(AtomicUsize::new(0));
@@ -79,12 +92,10 @@ impl Plugin {
         std::thread::spawn(move || {
             let mut room = [0; 4096];
             while let Ok((length, client)) = socket.recv_from(&mut room) {
-                if count.fetch_add(1, Ordering::Relaxed) >= last {
-                    continue;
+                let nth = count.fetch_add(1, Ordering::Relaxed);
+                if let Some(reply) = answer(nth, &room[..length]) {
+                    socket.send_to(&reply, client).expect("sent");
                 }
-                let Ok(query) = Message::from_vec(&room[..length]) else { continue };
-                let reply = reply(&map, &query).to_vec().expect("a reply that can be encoded");
-                socket.send_to(&reply, client).expect("sent");
             }
         });
         Plugin { address, asked }
@@ -95,12 +106,17 @@ impl Plugin {
     }
 }
 
-fn reply(map: &Map, query: &Message) -> Message {
+/// The name that is asked for, as it is spelled, with its dot.
+fn asked(query: &Message) -> String {
+    query.queries[0].name.to_ascii()
+}
+
+fn reply(map: &Map, zones: &[&str], query: &Message) -> Message {
     let mut reply = query.clone();
     reply.metadata.message_type = MessageType::Response;
     let question = &query.queries[0];
-    let name = question.name.to_ascii();
-    let ours = name.to_ascii_lowercase().ends_with("global.");
+    let name = asked(query);
+    let ours = zones.iter().any(|zone| name.to_ascii_lowercase().ends_with(zone));
     reply.metadata.authoritative = ours;
     reply.metadata.recursion_available = !ours;
     let found = if ours && question.query_type == RecordType::A { look_up(map, &name) } else { None };
@@ -144,23 +160,28 @@ fn mesh() -> Vec<Value> {
 /// The entries in a file, and the new server that serves them.
 struct New {
     file: String,
+    zones: &'static str,
     server: Program,
     _directory: tempfile::TempDir,
 }
 
 impl New {
     fn serve(entries: &[Value], flags: &[&str]) -> New {
+        New::serve_zones("global,cluster2", entries, flags)
+    }
+
+    fn serve_zones(zones: &'static str, entries: &[Value], flags: &[&str]) -> New {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("entries.json");
         std::fs::write(&path, json!({"kind": "List", "items": entries}).to_string()).expect("written");
         let file = path.to_str().expect("UTF-8").to_owned();
-        let server = Program::serve(&[&["--file", &file, "--zone", "global,cluster2"], flags].concat());
-        New { file, server, _directory: directory }
+        let server = Program::serve(&[&["--file", &file, "--zone", zones], flags].concat());
+        New { file, zones, server, _directory: directory }
     }
 
     fn compare(&self, old: &str, flags: &[&str]) -> Ended {
         let new = self.server.dns().to_string();
-        let args = ["compare", "--old", old, "--new", &new, "--zone", "global,cluster2"];
+        let args = ["compare", "--old", old, "--new", &new, "--zone", self.zones];
         let patient = ["--timeout", "10s"];
         let patient = if flags.contains(&"--timeout") { &[][..] } else { &patient[..] };
         end(&[&args[..], patient, flags].concat())
@@ -215,7 +236,10 @@ fn every_difference_from_istiocoredns_is_explained_by_its_clause() {
         "one was to see whether it is there"
     );
 
+    assert_eq!((&report["hosts"], &report["entries"]), (&json!(10), &json!(11)), "two have the same");
     let strict = new.compare(&old.address(), &["--file", &new.file, "--strict"]);
+    let header = format!("names (10 hosts of 11 entries); old {}, new {}", old.address, new.server.dns());
+    assert!(strict.stdout.lines().next().is_some_and(|line| line.ends_with(&header)), "{}", strict.stdout);
     assert_eq!(strict.code, Some(1), "explained differences are differences");
     assert!(
         strict.stdout.contains("O5  an entry that exportTo keeps from being served"),
@@ -249,6 +273,122 @@ fn a_lost_address_is_told_in_full_and_fails() {
         "       2  unexplained\n",
     ] {
         assert!(ended.stdout.contains(wanted), "{wanted}\nin\n{}", ended.stdout);
+    }
+}
+
+/// [K1] [K4] What the old server answers from the entries is lost with its zone; what it forwards is not.
+#[test]
+fn a_zone_that_the_new_server_lacks_is_found() {
+    let mut entries = mesh();
+    entries.push(entry("api", 1, &["api.example.com"], &["240.0.4.1"], json!({})));
+    entries.push(entry("www", 1, &["www.example.com"], &[], json!({})));
+    let map = plugin_map(&entries);
+    let old = Plugin::answering(move |_, query| {
+        let public = Map::from([("api.example.com.".to_owned(), vec![Ipv4Addr::new(192, 0, 2, 7)])]);
+        assert_ne!(asked(query), "www.example.com.", "nobody has an address of it");
+        Some(match asked(query).as_str() {
+            "api.example.com." => reply(&public, &["com."], query),
+            _ => reply(&map, &["global.", "cluster2."], query),
+        })
+    });
+    let new = New::serve_zones("global", &entries, &[]);
+    let ended = new.compare(&old.address(), &["--file", &new.file, "--output", "json"]);
+    let report = report(&ended);
+    let unexplained = report["unexplained"].as_array().expect("a list");
+    assert_eq!((ended.code, unexplained.len()), (Some(1), 1), "{report:#}");
+    let lost = &unexplained[0];
+    assert_eq!((&lost["name"], &lost["type"]), (&json!("httpbin.bar.cluster2"), &json!("A")));
+    let why =
+        format!("the old server answers 240.0.3.1 from {}:1[11], and the name is in no zone here", new.file);
+    assert_eq!(lost["why"], why);
+    assert!(lost["remedy"].as_str().is_some_and(|text| text.starts_with("name its zone to both")), "{lost}");
+    assert_eq!(
+        [&report["entries"], &report["hosts"], &report["hostsOutside"], &report["hostsNotAsked"]],
+        [&json!(13), &json!(9), &json!(2), &json!(1)]
+    );
+    assert!(ended.stderr.contains("\nglobaldns: 1 hosts of the entries are in none"), "{}", ended.stderr);
+    let text = new.compare(&old.address(), &["--file", &new.file]).stdout;
+    assert!(text.contains(" names (9 hosts and 2 outside the zones of 13 entries); "), "{text}");
+
+    let ended = new.compare(&old.address(), &["--file", &new.file, "--only-zones", "--output", "json"]);
+    let report = self::report(&ended);
+    assert_eq!(
+        (ended.code, &report["hostsOutside"], &report["hostsNotAsked"]),
+        (Some(0), &json!(0), &json!(3))
+    );
+}
+
+/// [K1] [K5] Names that the old server cannot forward do not end it: what it serves counts.
+#[test]
+fn silence_outside_the_zones_is_not_the_end_of_a_server() {
+    let mut entries = mesh();
+    for number in 0..60 {
+        let host = format!("api{number}.example.com");
+        entries.push(entry(&host, 1, &[&host], &["240.0.4.1"], json!({})));
+    }
+    let map = plugin_map(&entries);
+    let old = Plugin::answering(move |_, query| {
+        (!asked(query).ends_with(".com.")).then(|| reply(&map, &["global."], query))
+    });
+    let new = New::serve(&entries, &[]);
+    let flags = ["--file", &new.file, "--timeout", "1s", "--tries", "1", "--in-flight", "100"];
+    let ended = new.compare(&old.address(), &flags);
+    assert!(ended.stdout.contains("60 outside the zones of 71 entries"), "{}{}", ended.stdout, ended.stderr);
+}
+
+/// [K5] A reply that is no DNS message is one, told for what it is.
+#[test]
+fn a_broken_reply_is_not_silence() {
+    let entries: Vec<Value> = (0..60)
+        .map(|number| {
+            let host = format!("a{number}.global");
+            entry(&host, 1, &[&host], &["240.0.0.1"], json!({}))
+        })
+        .collect();
+    // It says that there are records, and there are none.
+    let old = Plugin::sending(|_, query| {
+        let mut reply = query.to_vec();
+        reply[2] |= 0x80;
+        reply[7] = 9;
+        Some(reply)
+    });
+    let new = New::serve_zones("global", &entries, &[]);
+    let ended = new.compare(&old.address(), &["--file", &new.file]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.stdout.contains("  old  no reply: a reply that cannot be read: "),
+        "{}{}",
+        ended.stdout,
+        ended.stderr
+    );
+}
+
+/// [K5] Whoever asks for nothing finds everything in order.
+#[test]
+fn a_comparison_without_a_host_in_a_zone_fails() {
+    let empty = tempfile::tempdir().expect("a temporary directory");
+    let empty = empty.path().to_str().expect("UTF-8");
+    let servers = ["compare", "--old", "127.0.0.1:9", "--new", "127.0.0.2:9", "--strict"];
+    for (flags, wanted) in [
+        (
+            &["--file", empty][..],
+            format!(
+                "no host of the 0 entries in {empty} lies in zone global; check --file, --context, --namespace and --zone"
+            ),
+        ),
+        (
+            &["--file", "examples/emco", "--zone", "a.example,b.example"],
+            "no host of the 7 entries in examples/emco lies in zones a.example, b.example; check --file"
+                .to_owned(),
+        ),
+        (
+            &["--name", "echo.default.example"],
+            "none of the names given lies in zone global; check them and --zone".to_owned(),
+        ),
+    ] {
+        let ended = end(&[&servers[..], flags].concat());
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
+        assert!(ended.stderr.starts_with(&format!("globaldns: {wanted}")), "{}", ended.stderr);
     }
 }
 
@@ -292,6 +432,39 @@ fn names_alone_contact_no_cluster_and_explain_no_address() {
     assert!(!asked.contains(&r#""echo.default.global" "A""#.to_owned()), "{report:#}");
     let remedy = "let the entries explain it: --file or --kubernetes, with the flags of the new server";
     assert!(unexplained.iter().any(|one| one["remedy"] == remedy), "{report:#}");
+    assert_eq!((&report["entries"], &report["hosts"]), (&json!(null), &json!(0)));
+
+    // The same names as arguments; one has a type of its own.
+    let old_address = old.address();
+    let flags = ["--name", "echo.default.global HTTPS,none.shop.global", "--type", "A", "--only-names"];
+    let text = new.compare(&old_address, &flags);
+    assert_eq!(text.code, Some(1), "{}", text.stderr);
+    assert!(text.stdout.starts_with("3 questions about 2 names (no entries read); "), "{}", text.stdout);
+    // A variable names a source as its flag does.
+    let dns = new.server.dns().to_string();
+    let servers = ["compare", "--old", &old_address, "--new", &dns, "--output", "json"];
+    let mut with_entries = globaldns(&[&servers[..], &flags].concat());
+    with_entries.env("GLOBALDNS_FILE", &new.file);
+    assert_eq!(self::report(&run(with_entries))["entries"], 11);
+}
+
+/// [K1] Standard input that never ends is not waited for without a word.
+#[test]
+fn names_from_an_open_standard_input_say_what_they_wait_for() {
+    let entries = mesh();
+    let new = New::serve(&entries, &[]);
+    let old = New::serve(&entries, &[]);
+    let (input, mut names) = std::io::pipe().expect("a pipe");
+    let addresses = [old.server.dns().to_string(), new.server.dns().to_string()];
+    let mut command = globaldns(&["compare", "--old", &addresses[0], "--new", &addresses[1], "--names", "-"]);
+    command.stdin(input);
+    let program = Program::spawn(command);
+    names.write_all(b"echo.default.global\n").expect("written");
+    let told = program.log_containing("--names - waits for the end of standard input");
+    assert!(told.contains("--name takes names as arguments"), "{told}");
+    drop(names);
+    let ended = program.wait();
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
 }
 
 /// [K5] [X1]
@@ -362,6 +535,12 @@ fn bad_usage_of_compare_is_refused() {
         (&["--old", "::1", "--type", "AXFR"], "--type \"AXFR\" is not a type that can be asked for; "),
         (&["--old", "::1", "--timeout", "0s"], "--timeout 0s waits for nothing; "),
         (&["--old", "::1", "--names", "nowhere"], "--names nowhere cannot be read: "),
+        (&["--old", "::1", "--name", "a.global,"], "--name \"\" is no name; write one such as "),
+        (&["--old", "::1", "--name", "a..global"], "--name \"a..global\" is no name: "),
+        (
+            &["--old", "::1", "--name", "a.global AXFR"],
+            "--name \"AXFR\" is not a type that can be asked for; ",
+        ),
     ] {
         let message = compare(flags);
         assert!(message.starts_with(&format!("globaldns: {wanted}")), "{message}");

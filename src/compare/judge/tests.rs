@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::questions::{Plan, Subject};
+use super::super::questions::{Extent, Plan, Subject};
 use super::super::report::parse_type;
 use super::super::view::{NoReply, Soa};
 use super::*;
@@ -72,6 +72,8 @@ fn mesh() -> Vec<Value> {
         entry("shop/top", 0, plain("*.cluster3", &["240.0.10.1"])),
         entry("shop/local", 0, plain("*.local.global", &["240.0.11.1"])),
         entry("shop/elsewhere", 0, plain("api.elsewhere", &["240.0.12.1"])),
+        entry("shop/unknown", 0, json!({"hosts": ["bare.elsewhere"]})),
+        entry("shop/below-elsewhere", 0, plain("*.Wild.elsewhere", &["240.0.12.2"])),
     ]
 }
 
@@ -199,6 +201,13 @@ fn a_difference_is_explained_by_its_clause_and_by_the_entries() {
         ("kubernetes.default.svc.cluster.local A", "10.96.0.1 ttl=5", "REFUSED", "", "D8"),
         ("kubernetes.default.svc.cluster.local A", "silence", "REFUSED", "", "D8"),
         ("nobody.example A", "REFUSED", "REFUSED", "", "="),
+        // What is forwarded and kept has AA with an old CoreDNS; what the entries say, it is not.
+        ("api.elsewhere A", "192.0.2.1 ttl=30", "REFUSED", "", "D8"),
+        ("api.elsewhere A", "aa 192.0.2.1 ttl=9", "REFUSED", "", "D8"),
+        ("api.elsewhere A", "NXDOMAIN", "REFUSED", "", "D8"),
+        ("api.elsewhere AAAA", "2001:db8::9 ttl=30", "REFUSED", "", "D8"),
+        ("bare.elsewhere A", "aa 192.0.2.1 ttl=30", "REFUSED", "", "D8"),
+        ("nobody.example A", "aa 192.0.2.1 ttl=30", "REFUSED", "", "D8"),
     ];
     let mesh = Mesh::new(&[]);
     let mut seen: HashSet<Class> = HashSet::new();
@@ -258,12 +267,32 @@ fn what_the_entries_do_not_justify_stays_unexplained() {
         // A zone that was forgotten.
         ("api.elsewhere A", "aa 240.0.12.1 ttl=30", "REFUSED"),
         ("api.elsewhere A", "240.0.12.1 ttl=30", "REFUSED"),
+        ("x.Wild.elsewhere A", "aa 240.0.12.2 ttl=30", "REFUSED"),
         ("nobody.example A", "NXDOMAIN", "NXDOMAIN aa"),
     ];
     let mesh = Mesh::new(&[]);
     for (asked, old, new) in cases {
         let verdict = mesh.judge(asked, [old, new, ""]);
         assert!(matches!(verdict, Verdict::Unexplained(_)), "{asked}: {old} → {new}: {verdict:?}");
+    }
+}
+
+/// [K5] A forgotten zone and servers the wrong way round look alike but for the old one's reply.
+#[test]
+fn what_to_do_about_a_name_in_no_zone_depends_on_both_replies() {
+    let mesh = Mesh::new(&[]);
+    for (old, new, wanted) in [
+        (
+            "240.0.12.1 ttl=30",
+            "REFUSED",
+            "name its zone to both, with --zone of the new server and of this command",
+        ),
+        ("240.0.12.1 ttl=30", "aa 240.0.12.1 ttl=30", "give the --zone flags of the new server"),
+        ("REFUSED", "240.0.12.1 ttl=30", "put --old and --new the other way round"),
+    ] {
+        let verdict = mesh.judge("api.elsewhere A", [old, new, ""]);
+        let Verdict::Unexplained(riddle) = verdict else { panic!("{old} → {new}: {verdict:?}") };
+        assert!(riddle.remedy.starts_with(wanted), "{old} → {new}: {}", riddle.remedy);
     }
 }
 
@@ -279,6 +308,7 @@ fn without_entries_no_change_of_an_address_is_explained() {
         ("echo.default.global AAAA", "NXDOMAIN aa", NODATA, Class::NoData),
         ("nobody.global A", "NXDOMAIN aa", NXDOMAIN, Class::Soa),
         ("nobody.example A", "192.0.2.1", "REFUSED", Class::Outside),
+        ("nobody.example A", "aa 192.0.2.1", "REFUSED", Class::Outside),
     ] {
         assert_eq!(judged(asked, old, new), Verdict::Explained(vec![class.into()]).with_ttl(), "{asked}");
     }
@@ -313,8 +343,17 @@ fn hosts_are_asked_for_with_what_shows_the_rules_of_a_server() {
     plan.add("Listed.global.", &[65]).expect("a name");
     plan.add_hosts(&mesh.legacy);
     plan.add_derived(&name("cluster.local"));
-    let (subjects, outside) = plan.finish();
-    assert_eq!(outside, 1, "api.elsewhere");
+    plan.add_outside(&mesh.legacy, true);
+    let (subjects, extent) = plan.finish();
+    let in_zones = mesh.legacy.entries().iter().flat_map(|known| &known.hosts);
+    let in_zones: HashSet<_> = in_zones.filter(|host| !host.ends_with(".elsewhere")).collect();
+    assert_eq!(extent, Extent { hosts: in_zones.len(), outside: 2, unasked: 1 });
+    let [.., api, below] = &subjects[..] else { panic!("{subjects:?}") };
+    assert_eq!((&api.name, api.types.as_slice()), (&name("api.elsewhere"), &[1][..]), "the address alone");
+    assert_eq!(
+        (below.types.as_slice(), below.spellings[0].as_str()),
+        (&[1][..], "globaldns-compare.Wild.elsewhere")
+    );
     let find = |text: &str| subjects.iter().find(|subject| subject.name == name(text));
     let listed = find("listed.global").expect("listed");
     assert_eq!((listed.types.as_slice(), listed.spellings[0].as_str()), (&[1, 28, 65][..], "Listed.global"));
@@ -339,4 +378,23 @@ fn hosts_are_asked_for_with_what_shows_the_rules_of_a_server() {
     assert_eq!(mixed.wire(), b"\x04EcHo\x07dEfAuLt\x06gLoBaL\x00");
     let names: HashSet<_> = subjects.iter().map(|Subject { name, .. }| name).collect();
     assert_eq!(names.len(), subjects.len(), "each name once");
+}
+
+/// [K1] A name of the list keeps its types; without hosts outside they are counted; what is derived is nothing to ask.
+#[test]
+fn hosts_outside_the_zones_are_asked_for_or_counted() {
+    let mesh = Mesh::new(&[]);
+    for (is_asked, types, extent) in [
+        (true, &[28, 65, 1][..], Extent { hosts: 0, outside: 2, unasked: 1 }),
+        (false, &[28, 65], Extent { hosts: 0, outside: 0, unasked: 3 }),
+    ] {
+        let mut plan = Plan::new(mesh.index.table().zones(), vec![28]);
+        plan.add("api.elsewhere", &[65]).expect("a name");
+        plan.add_outside(&mesh.legacy, is_asked);
+        assert!(!plan.has_name_in_a_zone());
+        plan.add("nobody.global", &[]).expect("a name");
+        assert!(plan.has_name_in_a_zone());
+        let (subjects, found) = plan.finish();
+        assert_eq!((subjects[0].types.as_slice(), found), (types, extent));
+    }
 }
