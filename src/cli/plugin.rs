@@ -96,6 +96,21 @@ pub(super) fn translate(
             }
             value => value.map(str::to_owned),
         };
+        let value = match value {
+            Some(value) if !takes_value => match go_bool(&value) {
+                // As if it were not there.
+                Some(false) if of_log.is_none() => continue,
+                Some(_) if of_log.is_none() => None,
+                Some(_) => Some(value),
+                None => {
+                    return Err(refusal(
+                        &argument,
+                        "has neither true nor false behind its =; write one of them, or leave out the = too",
+                    ));
+                }
+            },
+            value => value,
+        };
         let text =
             |dashes: &str| value.iter().fold(format!("{dashes}{name}"), |text, value| text + "=" + value);
         if of_log.is_some() {
@@ -106,6 +121,15 @@ pub(super) fn translate(
         }
     }
     Ok(translated)
+}
+
+/// A truth value as Go's `strconv.ParseBool` reads it.
+fn go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// Says in the log what the name has done.
@@ -176,6 +200,29 @@ mod tests {
             assert_eq!(found.left_out, left_out, "{arguments:?}");
         }
         assert_eq!(translated(&["--version"]).expect("usable").arguments, ["--version"]);
+    }
+
+    /// [G4]
+    #[test]
+    fn flags_without_a_value_take_the_truth_values_of_go() {
+        for value in ["1", "t", "T", "TRUE", "true", "True"] {
+            let found = translated(&[&format!("-no-rotate={value}"), "--zone=a"]).expect("usable");
+            assert_eq!(found.arguments, ["serve", "--no-rotate", "--zone=a"], "{value}");
+        }
+        for value in ["0", "f", "F", "FALSE", "false", "False"] {
+            let found = translated(&[&format!("--no-rotate={value}"), "--zone=a"]).expect("usable");
+            assert_eq!(found.arguments, ["serve", "--zone=a"], "{value}");
+            let found = translated(&[&format!("-logtostderr={value}")]).expect("usable");
+            assert_eq!(found.left_out, [format!("-logtostderr={value}")]);
+        }
+        for argument in
+            ["-no-rotate=", "-no-rotate=yes", "--no-rotate=tRUE", "-logtostderr=", "-logtostderr=2"]
+        {
+            let wanted = format!(
+                "plugin: {argument:?} has neither true nor false behind its =; write one of them, or leave out the = too"
+            );
+            assert_eq!(translated(&[argument]), Err(wanted));
+        }
     }
 
     /// [G4]

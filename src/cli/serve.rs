@@ -207,6 +207,13 @@ impl Serve {
         let listen = parse_listens("--listen", &self.listen, 53)?;
         let grpc_listen = parse_listens("--grpc-listen", &self.grpc_listen, grpc::PORT)?;
         let admin_listen = parse_listen("--admin-listen", &self.admin_listen, 9153)?;
+        if listen.is_empty() && grpc_listen.is_empty() && admin_listen.is_none() {
+            return Err(ConfigError(
+                "--listen, --grpc-listen and --admin-listen are all off, and nothing would be served; give one of them \
+                 an address, such as --listen :53"
+                    .to_owned(),
+            ));
+        }
         let metrics_compat = match self.metrics_compat {
             MetricsCompatNames::Off => MetricsCompat::Off,
             MetricsCompatNames::Coredns => MetricsCompat::Coredns,
@@ -247,7 +254,7 @@ impl Serve {
 fn parse_listens(flag: &str, texts: &[String], port: u16) -> Result<Vec<Listen>, ConfigError> {
     let listens: Vec<_> =
         texts.iter().map(|text| parse_listen(flag, text, port)).collect::<Result<_, _>>()?;
-    if listens.len() > 1 && listens.contains(&None) {
+    if listens.contains(&None) && listens.iter().any(Option::is_some) {
         return Err(ConfigError(format!(
             "{flag} off cannot stand beside another address; name one or the other"
         )));

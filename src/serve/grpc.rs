@@ -5,6 +5,7 @@
 //! would bring its own accept loop, and connections are to be limited and drained together with those of DNS over
 //! TCP ([`super::stream`]).
 
+mod budget;
 mod packet;
 
 use std::convert::Infallible;
@@ -13,33 +14,41 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::WithTrailers;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use super::responder::Arrival;
-use super::stream::{Answerer, Connections, Seat};
+use super::stream::{Answerer, Connections, Occupant, Seat};
 use crate::wire::Transport;
+use budget::{Budget, Held};
 use packet::MAX_BODY;
 
 /// The port of istio-coredns-plugin, which Corefiles name.
 pub const PORT: u16 = 8053;
 /// Where the method is.
 const PATH: &str = "/coredns.dns.DnsService/Query";
-/// What begins the content type of every gRPC message.
+/// The content type of gRPC; `+` and the encoding of messages, or `;` and parameters may follow.
 const GRPC: &str = "application/grpc";
 /// Calls at a time over one connection; CoreDNS's own gRPC server allows as many.
 const CALLS: u32 = 256;
-/// Octets that may be on their way to us in one call, before it is read: the largest message fits.
-const CALL_WINDOW: u32 = 128 << 10;
-/// Octets that may be on their way to us over one connection.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Octets that may be on their way to us over one connection before they are read, and in one call: the largest message
+/// fits. h2 ends a connection where half of this is taken by frames that are counted as 256 octets at least, so a frame
+/// of every call must fit in there.
+const WINDOW: u32 = 128 << 10;
+const _: () = assert!(WINDOW as usize >= MAX_BODY && WINDOW / 2 >= CALLS * 256);
+/// Octets of the headers of one call; those of CoreDNS have about 200.
+const HEADERS: u32 = 8 << 10;
+/// What is first held of a message that comes in pieces; most messages are smaller.
+const PIECE: usize = 512;
 
 /// How long to wait for clients (G2).
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +60,10 @@ pub struct Patience {
     pub quiet: Duration,
     /// How long it may take to say so.
     pub pong: Duration,
-    /// A connection without a call for this long is closed.
+    /// A connection without a complete call for this long is closed.
     pub idle: Duration,
+    /// One that takes none of its replies for this long is broken off.
+    pub unread: Duration,
     /// How long a client may take to leave after it was told that the connection ends.
     pub farewell: Duration,
     /// The same where it makes room for another connection, and holds a descriptor beyond the limit meanwhile.
@@ -67,6 +78,7 @@ impl Default for Patience {
             quiet: seconds(30),
             pong: seconds(20),
             idle: seconds(600),
+            unread: seconds(30),
             farewell: seconds(3),
             room: Duration::from_millis(100),
         }
@@ -79,6 +91,15 @@ pub struct Server {
     connections: Arc<Connections>,
     http: http2::Builder<TokioExecutor>,
     patience: Patience,
+    /// Octets that the calls of all connections may hold.
+    shared: Arc<Semaphore>,
+}
+
+/// What a call needs of its connection.
+struct Caller {
+    arrival: Arrival,
+    occupant: Arc<Occupant>,
+    budget: Arc<Budget>,
 }
 
 /// Why a call has no message in return: a status of gRPC, and a text in ASCII without `%`.
@@ -118,12 +139,14 @@ impl Server {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .max_concurrent_streams(CALLS)
-            .initial_stream_window_size(CALL_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_header_list_size(HEADERS)
             .keep_alive_interval(patience.quiet)
             .keep_alive_timeout(patience.pong)
             .auto_date_header(false);
-        Arc::new(Server { answerer, connections, http, patience })
+        let shared = Arc::new(Semaphore::new(budget::SHARED));
+        Arc::new(Server { answerer, connections, http, patience, shared })
     }
 
     /// Accepts on one socket until the drain begins.
@@ -134,19 +157,18 @@ impl Server {
     }
 
     async fn converse(self: Arc<Self>, stream: TcpStream, arrival: Arrival, seat: Seat) {
+        let budget = Budget::new(self.shared.clone());
         let service = service_fn(|request| {
-            let (server, busy) = (self.clone(), seat.occupant().busy());
-            async move {
-                let reply = server.serve(request, arrival).await;
-                drop(busy);
-                Ok::<_, Infallible>(reply)
-            }
+            let (server, budget) = (self.clone(), budget.clone());
+            let caller = Caller { arrival, occupant: seat.occupant().clone(), budget };
+            async move { Ok::<_, Infallible>(server.serve(request, caller).await) }
         });
         let mut connection = std::pin::pin!(self.http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             biased;
             // What broke it is the client's matter.
             _ = &mut connection => return,
+            () = seat.stuck(self.patience.unread) => return,
             () = seat.leave() => {}
             () = seat.idle(self.patience.idle) => {}
         }
@@ -156,15 +178,15 @@ impl Server {
         let _ = tokio::time::timeout(farewell, connection).await;
     }
 
-    async fn serve(&self, request: Request<Incoming>, arrival: Arrival) -> Response<Reply> {
+    async fn serve(&self, request: Request<Incoming>, caller: Caller) -> Response<Reply> {
         let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        if request.method() != Method::POST || !content_type.starts_with(GRPC.as_bytes()) {
+        if request.method() != Method::POST || !is_grpc(content_type) {
             // What gRPC says of others than its own clients.
             let mut response = Response::new(Full::default().with_trailers(ready(None)));
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
-        let (message, refusal) = match self.query(request, arrival).await {
+        let (message, refusal) = match self.query(request, caller).await {
             Ok(message) => (message, None),
             Err(refusal) => (Bytes::new(), Some(refusal)),
         };
@@ -174,23 +196,61 @@ impl Server {
         response
     }
 
-    async fn query(&self, request: Request<Incoming>, arrival: Arrival) -> Result<Bytes, Refusal> {
+    async fn query(&self, request: Request<Incoming>, caller: Caller) -> Result<Bytes, Refusal> {
         if request.uri().path() != PATH {
             return Err(Refusal::NO_METHOD);
         }
-        let body = Limited::new(request.into_body(), MAX_BODY).collect();
-        let body = match tokio::time::timeout(self.patience.message, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Refusal::TOO_LONG),
-            Ok(Err(_)) => return Err(Refusal::BROKEN_OFF),
-            Err(_) => return Err(Refusal::LATE),
-        };
+        let Caller { arrival, occupant, budget } = caller;
+        let body = tokio::time::timeout(self.patience.message, read(request.into_body(), &budget));
+        let body = body.await.unwrap_or(Err(Refusal::LATE))?;
+        // As over TCP, a query begins to count when all of it has come, and until its reply is taken.
+        let busy = occupant.busy();
         let begun = Instant::now();
         let reply = self.answerer.answer(packet::read(&body)?, arrival).ok_or(Refusal::NOT_A_QUERY)?;
+        drop(body);
         let reply = packet::write(&reply);
+        let mut held = Held::default();
+        budget.take(reply.len(), &mut held)?;
         self.answerer.duration(Transport::Grpc, begun.elapsed());
-        Ok(reply)
+        Ok(budget::with(reply, (held, busy)))
     }
+}
+
+/// All that a call sends. One whose message comes whole, as messages do, holds nothing, and needs no budget.
+async fn read(mut body: Incoming, budget: &Budget) -> Result<Bytes, Refusal> {
+    let (mut octets, mut held) = (Vec::new(), Held::default());
+    let mut waited = false;
+    loop {
+        let frame = match body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => {
+                if !std::mem::replace(&mut waited, true) {
+                    budget.take(budget::CALL, &mut held)?;
+                }
+                body.frame().await
+            }
+        };
+        let Some(frame) = frame else { return Ok(budget::with(octets, held)) };
+        let Ok(data) = frame.map_err(|_| Refusal::BROKEN_OFF)?.into_data() else { continue };
+        let length = octets.len() + data.len();
+        if length > MAX_BODY {
+            return Err(Refusal::TOO_LONG);
+        }
+        if octets.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        // A copy, as a frame of one octet may hold a whole buffer of the connection's.
+        if length > octets.capacity() {
+            let room = length.next_power_of_two().clamp(PIECE, MAX_BODY);
+            budget.take(room - octets.capacity(), &mut held)?;
+            octets.reserve_exact(room - octets.len());
+        }
+        octets.extend_from_slice(&data);
+    }
+}
+
+fn is_grpc(content_type: &[u8]) -> bool {
+    content_type.strip_prefix(GRPC.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
 }
 
 fn trailers(refusal: Option<Refusal>) -> HeaderMap {

@@ -74,6 +74,7 @@ pub struct Connections {
 
 /// What is known of an open connection.
 pub(super) struct Occupant {
+    /// When it was last taken up, or done with a query.
     since: Mutex<Instant>,
     /// Queries that have come and are not answered yet.
     unanswered: AtomicUsize,
@@ -185,6 +186,10 @@ fn arrival(transport: Transport, stream: &TcpStream, peer: SocketAddr) -> Arriva
 impl Occupant {
     /// A query has come.
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        // In this order: who sees it busy is not to see since when it was idle.
+        if !self.is_busy() {
+            *lock(&self.since) = Instant::now();
+        }
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
     }
@@ -212,8 +217,18 @@ impl Seat {
 
     /// Waits until there was no query for so long.
     pub(super) async fn idle(&self, limit: Duration) {
+        self.unchanged(false, limit).await;
+    }
+
+    /// Waits until there were queries for so long, and was done with none of them.
+    pub(super) async fn stuck(&self, limit: Duration) {
+        self.unchanged(true, limit).await;
+    }
+
+    async fn unchanged(&self, busy: bool, limit: Duration) {
         loop {
-            let since = if self.occupant.is_busy() { Instant::now() } else { *lock(&self.occupant.since) };
+            let since =
+                if self.occupant.is_busy() == busy { *lock(&self.occupant.since) } else { Instant::now() };
             let Some(left) = limit.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) else {
                 return;
             };

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use crate::dig::dig;
 use crate::support::{Ended, Program, globaldns, run};
 
-/// Arguments that nothing serves, so that a test needs no port.
-const NOWHERE: [&str; 4] = ["--listen", "off", "--admin-listen", "off"];
+/// Arguments by which no DNS is served, so that a test needs no port of its own.
+const NOWHERE: [&str; 4] = ["--listen", "off", "--admin-listen", "127.0.0.1:0"];
 
 /// A command that ends by itself: both streams and the exit code.
 pub(crate) fn end(args: &[&str]) -> Ended {

@@ -157,7 +157,12 @@ fn a_grpc_address_that_cannot_be_used_is_refused_with_flag_value_reason_and_reme
         "globaldns: --grpc-listen off cannot stand beside another address; name one or the other"
     );
     assert_eq!(
-        with(&["--metrics-compat", "coredns"]),
+        with(&["--grpc-listen", "off,off"]),
+        "globaldns: --listen, --grpc-listen and --admin-listen are all off, and nothing would be served; give one of \
+         them an address, such as --listen :53"
+    );
+    assert_eq!(
+        with(&["--grpc-listen", "127.0.0.1:0", "--metrics-compat", "coredns"]),
         "globaldns: --metrics-compat needs the listener that serves /metrics, and --admin-listen is off; give it an \
          address, such as --admin-listen :9154, or leave --metrics-compat out"
     );
@@ -235,6 +240,11 @@ fn called_plugin_an_argument_it_does_not_know_is_bad_usage() {
             &["-zones", "global"][..],
             "globaldns: plugin: \"-zones\" is a flag neither of istio-coredns-plugin nor of globaldns serve; leave it \
              out, or see --help\n",
+        ),
+        (
+            &["-no-rotate=maybe"],
+            "globaldns: plugin: \"-no-rotate=maybe\" has neither true nor false behind its =; write one of them, or \
+             leave out the = too\n",
         ),
         (&["serve"], "globaldns: plugin: \"serve\" is no flag, and there are only flags; leave it out\n"),
         (

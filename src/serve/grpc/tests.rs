@@ -17,6 +17,24 @@ struct World {
     connections: Arc<Connections>,
     drain: CancellationToken,
     tcp: Arc<TcpCounters>,
+    server: Arc<Server>,
+}
+
+impl World {
+    /// Leaves so many octets of what all connections share.
+    fn leave(&self, octets: usize) {
+        self.server.shared.forget_permits(self.server.shared.available_permits() - octets);
+    }
+
+    /// Waits until so many of them are free.
+    async fn free(&self, octets: usize) {
+        soon(async {
+            while self.server.shared.available_permits() != octets {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
 }
 
 async fn serve(limit: usize, patience: Patience) -> World {
@@ -29,8 +47,8 @@ async fn serve(limit: usize, patience: Patience) -> World {
     let server = Server::new(answerer, connections.clone(), patience);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(server.accept(listener));
-    World { address, fixture, connections, drain, tcp }
+    tokio::spawn(server.clone().accept(listener));
+    World { address, fixture, connections, drain, tcp, server }
 }
 
 async fn usual() -> World {
@@ -44,25 +62,34 @@ struct Client {
     connection: tokio::task::JoinHandle<()>,
 }
 
-/// What is sent, or something that never comes.
+/// What is sent, or what never ends.
 type Sent = http_body_util::Either<Full<Bytes>, Never>;
 
-struct Never;
+/// This much comes, and no more.
+struct Never(Bytes);
 
-impl hyper::body::Body for Never {
+impl Body for Never {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
+        mut self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
-        std::task::Poll::Pending
+        match std::mem::take(&mut self.0) {
+            rest if rest.is_empty() => std::task::Poll::Pending,
+            some => std::task::Poll::Ready(Some(Ok(hyper::body::Frame::data(some)))),
+        }
     }
 }
 
+/// A call that sends so many octets, and never ends.
+fn half(octets: usize) -> Request<Sent> {
+    request(PATH, Sent::Right(Never(Bytes::from(vec![0; octets]))))
+}
+
 /// What came back: the HTTP status, gRPC's, and the DNS message.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Came {
     http: u16,
     grpc: Option<String>,
@@ -71,12 +98,22 @@ struct Came {
 
 impl Client {
     async fn connect(world: &World) -> Client {
+        Client::with_window(world, 1 << 20).await
+    }
+
+    /// One that takes so much of each reply before it is read.
+    async fn with_window(world: &World, window: u32) -> Client {
         let stream = TcpStream::connect(world.address).await.expect("connects");
         let mut http = client::Builder::new(TokioExecutor::new());
-        let (sender, connection) =
-            http.timer(TokioTimer::new()).handshake(TokioIo::new(stream)).await.expect("HTTP/2");
+        http.timer(TokioTimer::new()).initial_stream_window_size(window);
+        let (sender, connection) = http.handshake(TokioIo::new(stream)).await.expect("HTTP/2");
         let connection = tokio::spawn(connection.map(drop));
         Client { sender, connection }
+    }
+
+    /// Another one over the same connection.
+    fn another(&self) -> Client {
+        Client { sender: self.sender.clone(), connection: tokio::spawn(async {}) }
     }
 
     async fn send(&mut self, request: Request<Sent>) -> Came {
@@ -171,6 +208,21 @@ async fn what_cannot_be_answered_is_a_status_and_costs_nobody_the_connection() {
     let mut other = request(PATH, of(&reply));
     other.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     assert_eq!(client.send(other).await, status(415, None), "another content type");
+    for (content_type, wanted) in [
+        ("application/grpc", 200),
+        ("application/grpc+proto", 200),
+        ("application/grpc;x=y", 200),
+        ("application/grpc-web", 415),
+        ("application/grpc-web+proto", 415),
+        ("application/grp", 415),
+    ] {
+        let mut other = request(PATH, of(&query("a.global A").0));
+        other.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        assert_eq!(client.send(other).await.http, wanted, "{content_type}");
+    }
+    let mut long = request(PATH, of(&reply));
+    long.headers_mut().insert("x-long", HeaderValue::from_str(&"x".repeat(9000)).expect("a value"));
+    assert_eq!(client.send(long).await.http, 431, "long headers");
     let get = Request::get("http://127.0.0.1/").body(whole(b"")).expect("a request");
     assert_eq!(client.send(get).await, status(415, None), "a GET");
     client.ask(&query("a.global A").0).await;
@@ -182,7 +234,7 @@ async fn a_message_that_does_not_come_is_not_waited_for() {
     let patience = Patience { message: Duration::from_millis(50), ..Patience::default() };
     let world = serve(100, patience).await;
     let mut client = Client::connect(&world).await;
-    assert_eq!(client.send(request(PATH, Sent::Right(Never))).await, status(200, Some("4")));
+    assert_eq!(client.send(half(0)).await, status(200, Some("4")));
     client.ask(&query("a.global A").0).await;
 }
 
@@ -248,11 +300,11 @@ async fn a_drain_finishes_the_calls_in_flight_and_takes_no_new_connection() {
     let world = serve(100, patience).await;
     let mut client = Client::connect(&world).await;
     client.ask(&query("a.global A").0).await;
-    let mut other = Client { sender: client.sender.clone(), connection: tokio::spawn(async {}) };
-    let in_flight = tokio::spawn(async move { other.send(request(PATH, Sent::Right(Never))).await });
-    while world.connections.unanswered() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let mut other = client.another();
+    let in_flight = tokio::spawn(async move { other.send(half(0)).await });
+    // One more behind it, which then has come after it.
+    tokio::task::yield_now().await;
+    client.ask(&query("a.global A").0).await;
     world.drain.cancel();
     assert_eq!(in_flight.await.expect("no panic"), status(200, Some("4")), "it gets its answer");
     soon(client.connection).await.expect("then the connection ends");
@@ -261,4 +313,127 @@ async fn a_drain_finishes_the_calls_in_flight_and_takes_no_new_connection() {
     while TcpStream::connect(world.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
+}
+
+/// [G2] [D14] What has not come completely makes nobody busy, as over TCP: DNS over TCP gets its place.
+#[tokio::test]
+async fn calls_without_their_message_keep_no_connection_out() {
+    let world = serve(4, Patience::default()).await;
+    let (message, _) = query("a.global A");
+    let mut clients = Vec::new();
+    for octets in [0, 1, 100, 20_000] {
+        let mut client = Client::connect(&world).await;
+        let mut other = client.another();
+        tokio::spawn(async move { other.send(half(octets)).await });
+        tokio::task::yield_now().await;
+        client.ask(&message).await;
+        clients.push(client);
+    }
+    assert_eq!(world.connections.unanswered(), 0);
+    let answerer = Answerer::new(world.fixture.responder.clone(), world.fixture.counters.clone());
+    let tcp = crate::serve::tcp::Server::new(answerer, world.connections.clone(), Duration::from_secs(60));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let mut dig = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+    tokio::spawn(tcp.accept(listener));
+    let framed = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+    dig.write_all(&framed).await.expect("sent");
+    assert!(soon(dig.read_u16()).await.expect("a reply") > 12);
+    let ended =
+        |tcp: &TcpCounters| (tcp.evicted.load(Ordering::Relaxed), tcp.rejected.load(Ordering::Relaxed));
+    assert_eq!(ended(&world.tcp), (1, 0));
+    soon(clients.remove(0).connection).await.expect("the first is closed");
+}
+
+/// [G2] What calls have sent before they are complete is bounded over all connections, and costs others nothing.
+#[tokio::test]
+async fn unfinished_messages_are_bounded_and_given_back() {
+    let shared = 1 << 20;
+    let world = usual().await;
+    world.leave(shared);
+    let (mut clients, mut calls) = (Vec::new(), tokio::task::JoinSet::new());
+    // Each call would hold 64 KiB: sixteen fit.
+    for _ in 0..2 {
+        let client = Client::connect(&world).await;
+        for _ in 0..20 {
+            let mut other = client.another();
+            calls.spawn(async move { other.send(half(60_000)).await });
+        }
+        clients.push(client);
+    }
+    let refused = status(200, Some("8"));
+    for _ in 0..20 {
+        assert_eq!(soon(calls.join_next()).await.expect("a call").expect("no panic"), refused);
+    }
+    // Who asks what DNS asks is answered, over these connections and others.
+    let left = world.server.shared.available_permits();
+    world.leave(0);
+    let (message, _) = query("a.global A");
+    clients.push(Client::connect(&world).await);
+    for client in &mut clients {
+        client.ask(&message).await;
+    }
+    // It is given back with what they hold.
+    assert!(left < shared);
+    calls.abort_all();
+    drop(clients);
+    world.free(shared - left).await;
+}
+
+/// [G2] Calls that send nothing count, too, but for a few of each connection.
+#[tokio::test]
+async fn calls_that_wait_for_their_message_are_bounded() {
+    let patience = Patience { message: Duration::from_secs(1), ..Patience::default() };
+    let world = serve(100, patience).await;
+    world.leave(10 * budget::CALL);
+    let client = Client::connect(&world).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let mut other = client.another();
+        calls.spawn(async move { other.send(half(0)).await.grpc.expect("a status") });
+    }
+    let mut ended = soon(calls.join_all()).await;
+    ended.sort_unstable();
+    let waiting = budget::OWN / budget::CALL + 10;
+    assert_eq!(ended, [vec!["4"; waiting], vec!["8"; 30 - waiting]].concat());
+    world.free(10 * budget::CALL).await;
+}
+
+/// [G2] So are replies that are not taken, and who takes none loses the connection.
+#[tokio::test]
+async fn replies_that_nobody_takes_are_bounded_and_end_the_connection() {
+    let patience = Patience { unread: Duration::from_secs(1), ..Patience::default() };
+    let world = serve(100, patience).await;
+    let shared = 100 << 10;
+    world.leave(shared);
+    let mut deaf = Client::with_window(&world, 1).await;
+    let mut other = deaf.another();
+    let (big, _) = query("big.global A");
+    let mut unread = Vec::new();
+    // Each has 32 kB.
+    for _ in 0..3 {
+        let call = request(PATH, Sent::Left(Full::new(packet::write(&big))));
+        unread.push(soon(deaf.sender.send_request(call)).await.expect("a response"));
+    }
+    assert_eq!(other.call(packet::write(&big)).await, status(200, Some("8")));
+    assert_eq!(world.connections.unanswered(), 3);
+    soon(deaf.connection).await.expect("closed");
+    world.free(shared).await;
+    assert_eq!(world.tcp.open.load(Ordering::Relaxed), 0);
+}
+
+/// [G2] As many calls as a connection may have, all at once.
+#[tokio::test]
+async fn all_calls_of_a_connection_may_come_together() {
+    let world = usual().await;
+    let mut client = Client::connect(&world).await;
+    let (message, _) = query("a.global A");
+    // By now it knows how many it may have.
+    client.ask(&message).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..2 * CALLS {
+        let (mut other, message) = (client.another(), message.clone());
+        calls.spawn(async move { other.ask(&message).await });
+    }
+    assert_eq!(soon(calls.join_all()).await.len(), 2 * CALLS as usize);
+    world.free(budget::SHARED).await;
 }
