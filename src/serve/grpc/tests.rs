@@ -421,19 +421,42 @@ async fn replies_that_nobody_takes_are_bounded_and_end_the_connection() {
     assert_eq!(world.tcp.open.load(Ordering::Relaxed), 0);
 }
 
-/// [G2] As many calls as a connection may have, all at once.
+/// [G2] As many calls as a connection may have, all in one piece.
 #[tokio::test]
 async fn all_calls_of_a_connection_may_come_together() {
     let world = usual().await;
-    let mut client = Client::connect(&world).await;
-    let (message, _) = query("a.global A");
-    // By now it knows how many it may have.
-    client.ask(&message).await;
-    let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..2 * CALLS {
-        let (mut other, message) = (client.another(), message.clone());
-        calls.spawn(async move { other.ask(&message).await });
+    let mut stream = TcpStream::connect(world.address).await.expect("connects");
+    let frame = |kind: u8, flags: u8, id: u32, octets: &[u8]| {
+        let head = [&(octets.len() as u32).to_be_bytes()[1..], &[kind, flags], &id.to_be_bytes()].concat();
+        [&head, octets].concat()
+    };
+    let (data, headers, settings, goaway) = (0, 1, 4, 7);
+    let (end_stream, end_headers) = (1, 4);
+    // POST, http, and in full the path and the content type.
+    let fields = [
+        &b"\x83\x86\x04"[..],
+        &[PATH.len() as u8],
+        PATH.as_bytes(),
+        b"\x0f\x10",
+        &[GRPC.len() as u8],
+        GRPC.as_bytes(),
+    ]
+    .concat();
+    let message = packet::write(&query("a.global A").0);
+    let mut octets = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(settings, 0, 0, b"")].concat();
+    for id in (1..2 * CALLS).step_by(2) {
+        octets.extend(frame(headers, end_headers, id, &fields));
+        octets.extend(frame(data, end_stream, id, &message));
     }
-    assert_eq!(soon(calls.join_all()).await.len(), 2 * CALLS as usize);
+    stream.write_all(&octets).await.expect("sent");
+    let mut answered = 0;
+    while answered < CALLS {
+        let mut head = [0; 9];
+        soon(stream.read_exact(&mut head)).await.expect("a frame");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        soon(stream.read_exact(&mut vec![0; length as usize])).await.expect("all of it");
+        assert_ne!(head[3], goaway, "after {answered} replies");
+        answered += u32::from(head[3] == data);
+    }
     world.free(budget::SHARED).await;
 }
