@@ -366,20 +366,25 @@ async fn start_sources(
     let (reached_at, addresses) = watch::channel(config.table.advertise_addresses.clone());
     let sources = &config.table.sources;
     let mut feeds = feeds.into_iter();
-    if !sources.files.is_empty()
-        && let Some(feed) = feeds.next()
-    {
+    let first = if sources.files.is_empty() { None } else { feeds.next() };
+    // The cluster is not kept waiting by files that are slow to read.
+    let files = first.map(|feed| {
         let paths = sources.files.clone();
-        let files = tokio::task::spawn_blocking(move || Files::load(paths, feed)).await??;
+        tokio::task::spawn_blocking(move || Files::load(paths, feed))
+    });
+    if let (Some(source), Some(access)) = (&sources.cluster, access) {
+        for (scope, feed) in source.scopes().into_iter().zip(feeds) {
+            tokio::spawn(Cluster::new(access, scope, feed)?.run());
+        }
+    }
+    if let Some(files) = files {
+        let files = files.await??;
         std::thread::Builder::new()
             .name("files".to_owned())
             .spawn(move || files.follow(&stop_files))
             .context("starting the thread that follows files")?;
     }
-    let (Some(source), Some(access)) = (&sources.cluster, access) else { return Ok(addresses) };
-    for (scope, feed) in source.scopes().into_iter().zip(feeds) {
-        tokio::spawn(Cluster::new(access, scope, feed)?.run());
-    }
+    let Some(access) = access else { return Ok(addresses) };
     if let Some(service) = &config.table.advertise_service
         && config.table.advertise_addresses.is_empty()
     {

@@ -7,7 +7,7 @@ pub mod files;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -19,6 +19,11 @@ use crate::lifecycle::Awaited;
 
 /// The API group of ServiceEntry.
 const GROUP: &str = "networking.istio.io";
+
+/// How long a source that fails may take to deliver before saved state stands in for it (L6).
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for a source that only takes its time, or that was refused.
+pub const MOST_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What went wrong with a source; the closed label set of `globaldns_source_errors_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +60,11 @@ impl Trouble {
             Trouble::Reload => "reload",
         }
     }
+
+    /// Whether it was heard all the same: it said no, or that a list has to begin again.
+    fn is_an_answer(self) -> bool {
+        matches!(self, Trouble::Unauthorized | Trouble::Forbidden | Trouble::Gone)
+    }
 }
 
 /// What a source says of itself; read by metrics and logs.
@@ -62,6 +72,8 @@ pub struct Status {
     name: String,
     partition: Partition,
     started: Instant,
+    /// When it was first asked.
+    begun: OnceLock<Instant>,
     complete: AtomicBool,
     /// Milliseconds after `started` of the last confirmed contact.
     contact: AtomicU64,
@@ -70,7 +82,16 @@ pub struct Status {
     relists: AtomicU64,
     /// While saved state is served: when the source had last been heard.
     saved: Mutex<Option<SystemTime>>,
-    trouble: Mutex<(Option<Trouble>, BTreeMap<Trouble, u64>)>,
+    troubles: Mutex<Troubles>,
+}
+
+#[derive(Default)]
+struct Troubles {
+    /// What is wrong since the source last worked.
+    now: Option<Trouble>,
+    /// How the last attempt failed, unless one has begun since that got further.
+    last: Option<(Trouble, String)>,
+    counts: BTreeMap<Trouble, u64>,
 }
 
 impl Status {
@@ -80,13 +101,14 @@ impl Status {
             name: name.into(),
             partition,
             started: Instant::now(),
+            begun: OnceLock::new(),
             complete: AtomicBool::new(false),
             contact: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             relists: AtomicU64::new(0),
             saved: Mutex::default(),
-            trouble: Mutex::default(),
+            troubles: Mutex::default(),
         }
     }
 
@@ -107,7 +129,7 @@ impl Status {
 
     /// Whether the last attempt succeeded.
     pub fn is_up(&self) -> bool {
-        self.is_complete() && self.lock().0.is_none()
+        self.is_complete() && self.lock().now.is_none()
     }
 
     /// Time since the source last answered, or since the start if it never did.
@@ -142,7 +164,7 @@ impl Status {
 
     /// Failures by reason.
     pub fn errors(&self) -> Vec<(&'static str, u64)> {
-        self.lock().1.iter().map(|(trouble, count)| (trouble.as_str(), *count)).collect()
+        self.lock().counts.iter().map(|(trouble, count)| (trouble.as_str(), *count)).collect()
     }
 
     /// The source has answered just now.
@@ -154,9 +176,10 @@ impl Status {
     /// Something failed. Logged once per change of what is wrong (L2).
     pub fn failed(&self, trouble: Trouble, what: &str) {
         let mut state = self.lock();
-        *state.1.entry(trouble).or_default() += 1;
-        let news = state.0 != Some(trouble);
-        state.0 = Some(trouble);
+        *state.counts.entry(trouble).or_default() += 1;
+        let news = state.now != Some(trouble);
+        state.now = Some(trouble);
+        state.last = Some((trouble, what.to_owned()));
         drop(state);
         let reason = trouble.as_str();
         if news && trouble == Trouble::Gone {
@@ -170,14 +193,32 @@ impl Status {
     /// It works (again).
     pub fn recovered(&self) {
         self.touch();
-        let was = self.lock().0.take();
+        let mut state = self.lock();
+        let was = state.now.take();
+        state.last = None;
+        drop(state);
         if let Some(was) = was {
             tracing::info!(source = %self.name, after = was.as_str(), "source works again");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Option<Trouble>, BTreeMap<Trouble, u64>)> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The source is asked from now on.
+    pub fn begin(&self) {
+        let _ = self.begun.set(Instant::now());
+    }
+
+    /// It has answered in part: what failed before is no reason any more to take it for silent.
+    pub fn got_further(&self) {
+        self.lock().last = None;
+    }
+
+    /// Since when it has been asked.
+    fn waited(&self) -> Duration {
+        self.begun.get().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,6 +254,8 @@ pub struct Feed {
 struct FirstList {
     pending: Arc<Pending>,
     awaited: Awaited,
+    /// Whether there may be saved state to stand in for it.
+    stand_in: bool,
 }
 
 impl FirstList {
@@ -239,7 +282,7 @@ impl Feed {
             index,
             rules,
             status,
-            first_list: Mutex::new(Some(FirstList { pending, awaited })),
+            first_list: Mutex::new(Some(FirstList { pending, awaited, stand_in: false })),
             onlooker: None,
         }
     }
@@ -304,9 +347,22 @@ impl Feed {
 
     /// A complete list.
     pub fn reset(&self, entries: Vec<Packed>) {
-        let count = entries.len();
         // Held meanwhile: saved state must not come after what it is to be replaced by.
-        let mut first = self.first_list();
+        self.deliver(self.first_list(), entries);
+    }
+
+    /// Nothing is there, as far as is known: an empty complete list, unless there is something to answer from, or may be
+    /// in a moment.
+    pub fn reset_if_waiting(&self) {
+        let first = self.first_list();
+        let stands_in = |first: &FirstList| first.stand_in && self.status.waited() < MOST_PATIENCE;
+        if first.as_ref().is_some_and(|first| !stands_in(first)) {
+            self.deliver(first, Vec::new());
+        }
+    }
+
+    fn deliver(&self, mut first: MutexGuard<'_, Option<FirstList>>, entries: Vec<Packed>) {
+        let count = entries.len();
         self.index.reset(self.status.partition, entries);
         self.status.relists.fetch_add(1, Ordering::Release);
         self.status.complete.store(true, Ordering::Relaxed);
@@ -323,9 +379,26 @@ impl Feed {
         }
     }
 
-    /// Whether there is nothing to answer from yet.
-    pub fn is_waiting(&self) -> bool {
-        self.first_list().is_some()
+    /// Whether there may be saved state to stand in for the first complete list.
+    pub fn expect_stand_in(&self, expected: bool) {
+        if let Some(first) = &mut *self.first_list() {
+            first.stand_in = expected;
+        }
+    }
+
+    /// Why saved state has to stand in for the first complete list by now, if it has to (L6).
+    pub fn needs_stand_in(&self) -> Option<String> {
+        let waited = self.status.waited();
+        if waited < PATIENCE || self.first_list().is_none() {
+            return None;
+        }
+        match &self.status.lock().last {
+            Some((trouble, what)) if waited >= MOST_PATIENCE || !trouble.is_an_answer() => Some(what.clone()),
+            None if waited >= MOST_PATIENCE => {
+                Some(format!("no complete list after {} s", MOST_PATIENCE.as_secs()))
+            }
+            _ => None,
+        }
     }
 
     /// Saved state, from a time when the source was last heard; it stands in for the first complete list (L6). False

@@ -2,7 +2,15 @@
 //!
 //! One thread per process, the [`Keeper`], looks ten times a second whether a source has changed, and writes all of its
 //! entries to a file of its own. It copies the index in small steps between which events pass, so neither they nor
-//! queries wait for a disk.
+//! queries wait for a disk. All that is read and written is done on that thread: a disk that hangs takes nothing but
+//! what is on it.
+//!
+//! # Several sources
+//!
+//! A host may move from one source to another. What is on disk of all of them together then has it, if it was there all
+//! the time: those that have changed are copied in one pass and replaced at once (`directory`), and if another one
+//! changes meanwhile, all are copied again. What is left is a source that has not been heard since the start beside
+//! one that has: what they say is from different times, on disk as in the answers.
 //!
 //! # What it costs
 //!
@@ -27,7 +35,7 @@ mod directory;
 mod format;
 pub mod tally;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::PathBuf;
@@ -36,16 +44,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::{State, TableConfig};
-use crate::index::{Index, Packed};
+use crate::index::Packed;
 use crate::source::Feed;
 use crate::source::cluster::Access;
 use crate::wire::name::Name;
-use directory::Directory;
+use directory::{Batch, Directory, Failure};
 use format::{Fingerprint, Header, Reader, Unusable, Writer};
 use tally::Tally;
 
-/// How long a source may take to deliver before its saved state is used.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the start waits for the serials on disk.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// A serial on disk that is further ahead of the clock was made by one that was wrong.
+const MOST_AHEAD: Duration = Duration::from_secs(24 * 3600);
 /// Time between two looks for changes.
 const LOOK: Duration = Duration::from_millis(100);
 /// From the beginning of one write to that of the next: with a look and the write itself, within a second.
@@ -73,11 +83,15 @@ struct Signals {
 struct Kept {
     feed: Arc<Feed>,
     made_from: Fingerprint,
+    /// Whether its state has been asked for.
+    tried: bool,
     /// What had changed when the last save began: [`Kept::now`].
     saved: Option<(u64, u64)>,
     /// When the source had been heard, as the file says.
     heard: SystemTime,
 }
+
+type FileReader = Reader<BufReader<File>>;
 
 struct Work {
     settings: State,
@@ -89,7 +103,8 @@ struct Work {
 }
 
 impl Keeper {
-    /// Raises the serials of the zones to those saved, and begins to save. `access` is the cluster's.
+    /// Raises the serials of the zones to those saved, and begins to save. `access` is the cluster's. A disk that hangs
+    /// is waited for for a second.
     pub fn start(
         settings: State,
         table: &TableConfig,
@@ -101,20 +116,34 @@ impl Keeper {
         let kept = |feed: &Arc<Feed>| Kept {
             feed: feed.clone(),
             made_from: made_from(feed),
+            tried: false,
             saved: None,
             heard: UNIX_EPOCH,
         };
-        let mut work = Work {
+        let work = Work {
             directory: Directory::new(settings.directory.clone()),
             sources: feeds.iter().map(kept).collect(),
             settings,
             tally,
             failure: None,
         };
-        work.keep_serials();
+        for feed in feeds {
+            feed.expect_stand_in(true);
+        }
         let signals = Arc::new(Signals::default());
         let heard = signals.clone();
-        let thread = std::thread::Builder::new().name("state".to_owned()).spawn(move || work.run(&heard))?;
+        let (looked, look) = std::sync::mpsc::channel();
+        let run = move || {
+            work.keep_serials();
+            let _ = looked.send(());
+            work.run(&heard);
+        };
+        let thread = std::thread::Builder::new().name("state".to_owned()).spawn(run)?;
+        if look.recv_timeout(FIRST_LOOK).is_err() {
+            tracing::warn!(
+                "the disk of --state-dir does not answer; starting without it, state is used and saved when it does"
+            );
+        }
         Ok(Keeper { signals, thread: Some(thread) })
     }
 
@@ -153,13 +182,10 @@ impl Drop for Keeper {
 
 impl Work {
     fn run(mut self, signals: &Signals) {
-        let begun = Instant::now();
-        let mut waiting = true;
-        let (mut last, mut pause) = (begun, Duration::ZERO);
+        let (mut last, mut pause) = (Instant::now(), Duration::ZERO);
         loop {
             let stop = signals.stop.load(Ordering::Relaxed);
-            if waiting && !stop && begun.elapsed() >= PATIENCE {
-                waiting = false;
+            if !stop {
                 self.restore();
             }
             let hurry = signals.hurry.load(Ordering::Relaxed);
@@ -174,24 +200,34 @@ impl Work {
         }
     }
 
-    /// D6: before anything is answered.
-    fn keep_serials(&mut self) {
+    /// D6: before anything is answered, if the disk is there.
+    fn keep_serials(&self) {
+        let most = u32::try_from(seconds(SystemTime::now() + MOST_AHEAD)).unwrap_or(u32::MAX);
         for kept in &self.sources {
             let source = kept.feed.status().name();
-            let Ok(Some(Reader { header, .. })) = self.open(source) else { continue };
-            let size = std::fs::metadata(self.directory.file(source)).map_or(0, |file| file.len());
+            let opened = self.open(source);
+            let usable = matches!(&opened, Ok(Some((reader, _))) if self.check(&reader.header, kept).is_ok());
+            kept.feed.expect_stand_in(usable);
+            let Ok(Some((Reader { header, .. }, size))) = opened else { continue };
             self.tally.of(source).found(header.heard, size);
             for (zone, serial) in header.serials {
                 if let Ok(apex) = Name::parse(&zone) {
-                    kept.feed.index().table().keep_serial(&apex, serial);
+                    kept.feed.index().table().keep_serial(&apex, serial.min(most));
                 }
             }
         }
     }
 
-    /// Puts back what was saved of the sources that have not delivered.
+    /// Puts back what was saved of the sources that need it.
     fn restore(&mut self) {
-        for kept in self.sources.iter().filter(|kept| kept.feed.is_waiting()) {
+        for at in 0..self.sources.len() {
+            let kept = &mut self.sources[at];
+            if kept.tried {
+                continue;
+            }
+            let Some(why) = kept.feed.needs_stand_in() else { continue };
+            kept.tried = true;
+            let kept = &self.sources[at];
             let source = kept.feed.status().name();
             let file = self.directory.file(source);
             match self.load(kept) {
@@ -204,7 +240,8 @@ impl Work {
                             file = %file.display(),
                             entries = count,
                             age_seconds = age.as_secs(),
-                            "answering from saved state, because the source cannot be heard"
+                            why,
+                            "answering from saved state"
                         );
                     }
                 }
@@ -212,23 +249,24 @@ impl Work {
                     tracing::warn!(source, file = %file.display(), "saved state is not used: {error}")
                 }
             }
+            kept.feed.expect_stand_in(false);
         }
     }
 
     /// Everything saved of a source, if it may be used.
     fn load(&self, kept: &Kept) -> Result<Option<(Vec<Packed>, SystemTime)>, Unusable> {
-        let Some(reader) = self.open(kept.feed.status().name())? else { return Ok(None) };
+        let Some((reader, _)) = self.open(kept.feed.status().name())? else { return Ok(None) };
         let heard = self.check(&reader.header, kept)?;
         let mut entries = Vec::new();
         reader.read(|entry| entries.push(kept.feed.pack_saved(entry)))?;
         Ok(Some((entries, heard)))
     }
 
-    fn open(&self, source: &str) -> Result<Option<Reader<BufReader<File>>>, Unusable> {
-        match File::open(self.directory.file(source)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => Ok(Some(Reader::new(BufReader::new(opened?))?)),
-        }
+    /// A file with its size.
+    fn open(&self, source: &str) -> Result<Option<(FileReader, u64)>, Unusable> {
+        let Some(file) = self.directory.open(source)? else { return Ok(None) };
+        let size = file.metadata()?.len();
+        Ok(Some((Reader::new(BufReader::new(file))?, size)))
     }
 
     /// Whether the state is ours and young enough; then, when its source was last heard.
@@ -252,25 +290,20 @@ impl Work {
     fn save(&mut self, last: bool) -> Option<Duration> {
         let begun = Instant::now();
         let refresh = if last { Duration::from_secs(1) } else { REFRESH.min(self.settings.max_age / 8) };
-        let mut failure = None;
-        let (mut tried, mut written) = (false, 0);
-        for kept in self.sources.iter_mut().filter(|kept| kept.has_news(refresh)) {
-            tried = true;
-            let count = self.tally.of(kept.feed.status().name());
-            match kept.save(&mut self.directory) {
-                Ok(size) => {
-                    count.saved(seconds(kept.heard), size);
-                    written += size;
-                }
-                Err(error) => {
-                    count.failed();
-                    failure = Some(error.to_string());
-                }
-            }
-        }
-        if !tried {
+        let mut due = self.which(|kept| kept.has_news(refresh));
+        if due.is_empty() {
             return None;
         }
+        let mut written = 0;
+        let failure = match self.replace(&mut due, &mut written) {
+            Ok(()) => None,
+            Err(error) => {
+                for at in due {
+                    self.tally.of(self.sources[at].feed.status().name()).failed();
+                }
+                Some(error.to_string())
+            }
+        };
         let failed = failure.is_some();
         if self.failure != failure {
             match &failure {
@@ -285,6 +318,68 @@ impl Work {
         let pause = if failed { AFTER_FAILURE } else { EVERY };
         Some(pause.max(average).max(begun.elapsed() * 3))
     }
+
+    fn which(&self, passes: impl Fn(&Kept) -> bool) -> Vec<usize> {
+        (0..self.sources.len()).filter(|at| passes(&self.sources[*at])).collect()
+    }
+
+    /// Replaces the files of some sources together; of all that are complete if that is needed.
+    fn replace(&mut self, due: &mut Vec<usize>, written: &mut u64) -> Result<(), Failure> {
+        // Of a directory that is new to us, nothing is known.
+        let mut whole = self.directory.lock()?;
+        loop {
+            if whole {
+                *due = self.which(|kept| kept.feed.status().is_complete());
+            }
+            let mut batch = self.directory.begin()?;
+            let made = self.write(&mut batch, due)?;
+            *written += made.iter().map(|made| made.size).sum::<u64>();
+            // A host may have moved to one that was not copied.
+            let others = self.which(|kept| kept.has_changed());
+            if others.iter().any(|at| !due.contains(at)) {
+                whole = true;
+                continue;
+            }
+            batch.commit()?;
+            for Made { at, now, heard, size } in made {
+                let kept = &mut self.sources[at];
+                (kept.saved, kept.heard) = (Some(now), heard);
+                self.tally.of(kept.feed.status().name()).saved(seconds(heard), size);
+            }
+            return Ok(());
+        }
+    }
+
+    /// Writes a new file for each of these sources; all are copied in one pass.
+    fn write(&self, batch: &mut Batch<'_>, due: &[usize]) -> Result<Vec<Made>, Failure> {
+        let source = |at: usize| self.sources[at].feed.status();
+        let (mut made, mut writers, mut partitions) = (Vec::new(), HashMap::new(), Vec::new());
+        for &at in due {
+            let kept = &self.sources[at];
+            let (now, heard) = (kept.now(), kept.last_heard());
+            made.push(Made { at, now, heard, size: 0 });
+            let out = batch.create(source(at).name())?;
+            let writer = Writer::new(out, &kept.header(heard));
+            let writer = writer.map_err(|error| batch.failure(source(at).name(), error))?;
+            partitions.push(source(at).partition());
+            writers.insert(source(at).partition(), (at, writer));
+        }
+        if let Some(kept) = self.sources.first() {
+            kept.feed.index().copy(&partitions, |partition, entry| match writers.get_mut(&partition) {
+                None => Ok(()),
+                Some((at, writer)) => {
+                    writer.write(&entry).map_err(|error| batch.failure(source(*at).name(), error))
+                }
+            })?;
+        }
+        for made in &mut made {
+            let name = source(made.at).name();
+            let Some((_, writer)) = writers.remove(&source(made.at).partition()) else { continue };
+            let out = writer.finish().map_err(|error| batch.failure(name, error))?;
+            made.size = batch.finish(name, out)?;
+        }
+        Ok(made)
+    }
 }
 
 impl Kept {
@@ -297,39 +392,41 @@ impl Kept {
     /// Whether the file has to be written: a source has news when both it and the index have changed, for it tells
     /// much that changes nothing.
     fn has_news(&self, refresh: Duration) -> bool {
-        let status = self.feed.status();
-        if !status.is_complete() {
-            return false;
-        }
+        let complete = self.feed.status().is_complete();
+        complete && (self.has_changed() || self.is_older_than(refresh))
+    }
+
+    fn has_changed(&self) -> bool {
         let (changes, version) = self.now();
         let changed = self.saved.is_none_or(|(then, index)| then != changes && index != version);
-        changed || self.last_heard().duration_since(self.heard).is_ok_and(|since| since >= refresh)
+        self.feed.status().is_complete() && changed
+    }
+
+    fn is_older_than(&self, refresh: Duration) -> bool {
+        self.last_heard().duration_since(self.heard).is_ok_and(|since| since >= refresh)
     }
 
     fn last_heard(&self) -> SystemTime {
         SystemTime::now().checked_sub(self.feed.status().contact_age()).unwrap_or(UNIX_EPOCH)
     }
 
-    fn save(&mut self, directory: &mut Directory) -> Result<u64, directory::Failure> {
-        let (now, heard) = (self.now(), self.last_heard());
-        let index: &Index = self.feed.index();
-        let zones = index.table().zones().iter();
-        let header = Header {
+    fn header(&self, heard: SystemTime) -> Header {
+        let zones = self.feed.index().table().zones().iter();
+        Header {
             program: crate::VERSION.to_owned(),
             made_from: self.made_from.clone(),
             heard: seconds(heard),
             serials: zones.map(|zone| (zone.apex().to_string(), zone.serial())).collect(),
-        };
-        let status = self.feed.status();
-        let size = directory.replace(status.name(), |out| {
-            let mut writer = Writer::new(out, &header)?;
-            index.copy(status.partition(), |entry| writer.write(&entry))?;
-            writer.finish()
-        })?;
-        self.saved = Some(now);
-        self.heard = heard;
-        Ok(size)
+        }
     }
+}
+
+/// A file in the making: of which source, and what it is to know about itself once it counts.
+struct Made {
+    at: usize,
+    now: (u64, u64),
+    heard: SystemTime,
+    size: u64,
 }
 
 /// What the entries of a source are made from.

@@ -66,6 +66,7 @@ impl Cluster {
     /// Lists and watches for ever.
     pub async fn run(self) {
         let mut backoff = Backoff::default();
+        self.feed.status().begin();
         loop {
             match discover(&self.client).await {
                 Err((trouble, what)) => {
@@ -80,6 +81,7 @@ impl Cluster {
                 }
                 Ok(Some(version)) => {
                     self.feed.report(Vec::new());
+                    self.feed.status().got_further();
                     tracing::info!(source = self.feed.status().name(), version, "watching ServiceEntries");
                     self.watch(version, &mut backoff).await;
                 }
@@ -88,13 +90,11 @@ impl Cluster {
     }
 
     /// The cluster does not serve ServiceEntries: an empty complete list if there is nothing to answer from (L1); else
-    /// what is left stays (L2), also of saved state.
+    /// what is left stays (L2), also of saved state, which is taken first.
     fn absent(&self) {
         let status = self.feed.status();
         status.touch();
-        if self.feed.is_waiting() {
-            self.feed.reset(Vec::new());
-        }
+        self.feed.reset_if_waiting();
         status.failed(
             Trouble::NotFound,
             &format!(

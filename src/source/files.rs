@@ -114,6 +114,7 @@ impl Files {
             served: BTreeSet::new(),
             problems: BTreeMap::new(),
         };
+        files.feed.status().begin();
         let look = files.look(Err)?;
         let mut all = Vec::new();
         if files.paths.iter().any(|path| path == Path::new(STDIN)) {

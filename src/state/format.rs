@@ -31,6 +31,10 @@ const FORMAT: u32 = 1;
 const MAGIC: &str = "globaldns-state ";
 /// A frame is written when it has so many octets.
 const FRAME: usize = 64 * 1024;
+/// No frame is longer, be it of one entry. What says so is damaged, and not read to the end of the disk.
+const MOST_FRAME: u32 = 64 << 20;
+/// The same for the header.
+const MOST_HEADER: u32 = 1 << 20;
 
 /// What the entries were made from, by name: the cluster or the files, the zones, the settings. Another one has others.
 pub(super) type Fingerprint = BTreeMap<String, Vec<String>>;
@@ -102,15 +106,21 @@ impl<W: Write> Writer<W> {
         if self.frame.len() >= FRAME { self.flush() } else { Ok(()) }
     }
 
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    /// Gives back what was written to.
+    pub(super) fn finish(mut self) -> io::Result<W> {
         if !self.frame.is_empty() {
             self.flush()?;
         }
-        self.flush()
+        self.flush()?;
+        Ok(self.out)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let length = u32::try_from(self.frame.len()).map_err(io::Error::other)?.to_le_bytes();
+        let length = u32::try_from(self.frame.len()).map_err(io::Error::other)?;
+        if length > MOST_FRAME {
+            return Err(io::Error::other("an entry is too big to be saved"));
+        }
+        let length = length.to_le_bytes();
         for part in [&length[..], &self.frame] {
             self.sum.update(part);
             self.out.write_all(part)?;
@@ -150,7 +160,7 @@ impl<R: Read> Reader<R> {
         }
         let mut sum = Context::new(&SHA256);
         sum.update(&first);
-        let frame = next(&mut input, &mut sum)?;
+        let frame = next(&mut input, &mut sum, MOST_HEADER)?;
         let header =
             serde_json::from_slice(&frame).map_err(|_| Unusable::Damaged("its header cannot be read"))?;
         Ok(Reader { input, sum, header })
@@ -159,7 +169,7 @@ impl<R: Read> Reader<R> {
     /// Gives every entry to `take`. They count only if this succeeds.
     pub(super) fn read(mut self, mut take: impl FnMut(Entry)) -> Result<(), Unusable> {
         loop {
-            let frame = next(&mut self.input, &mut self.sum)?;
+            let frame = next(&mut self.input, &mut self.sum, MOST_FRAME)?;
             if frame.is_empty() {
                 break;
             }
@@ -179,11 +189,14 @@ impl<R: Read> Reader<R> {
 }
 
 /// The next frame's content, as it was written.
-fn next(input: &mut impl Read, sum: &mut Context) -> Result<Vec<u8>, Unusable> {
+fn next(input: &mut impl Read, sum: &mut Context, most: u32) -> Result<Vec<u8>, Unusable> {
     let mut length = [0; 4];
     input.read_exact(&mut length)?;
     sum.update(&length);
     let length = u32::from_le_bytes(length);
+    if length > most {
+        return Err(Unusable::Damaged("a length in it cannot be right"));
+    }
     let mut frame = Vec::new();
     // Not allocated beforehand: the length may be damaged.
     input.take(u64::from(length)).read_to_end(&mut frame)?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -12,6 +13,7 @@ use crate::support::{Program, wait_until};
 
 const SAVED: &str = "globaldns_state_saves_total{source=\"kubernetes\",result=\"success\"}";
 const FAILED: &str = "globaldns_state_saves_total{source=\"kubernetes\",result=\"failure\"}";
+const USED: &str = "answering from saved state";
 const AGE: &str = "globaldns_state_age_seconds{source=\"kubernetes\"}";
 
 /// A directory for state, with the API server it is about.
@@ -136,10 +138,91 @@ fn saved_state_is_not_used_when_a_complete_list_comes_in_time() {
     world.api.delete("foo/a");
     let mut program = world.spawn(&[]);
     program.ready();
+    let begun = Instant::now();
     assert_eq!(answer(&program, "a.global"), "NXDOMAIN");
-    // Written by the thread that would have used it.
-    wait_metric(&program, SAVED, |saves| saves >= 1.0);
-    assert_eq!(metric(&program, AGE), None);
+    // All else that it takes: a failure, and time.
+    world.silence();
+    let errors = "globaldns_source_errors_total{source=\"kubernetes\",reason=\"server\"}";
+    wait_metric(&program, errors, |errors| errors >= 1.0);
+    for_some_time(begun + Duration::from_secs(3), || {
+        assert_eq!(metric(&program, AGE), None);
+        assert_eq!(answer(&program, "a.global"), "NXDOMAIN");
+        assert_eq!(answer(&program, "b.global"), "NOERROR 240.0.0.2");
+    });
+    assert!(!program.stderr().contains(USED), "{}", program.stderr());
+}
+
+fn for_some_time(end: Instant, check: impl Fn()) {
+    while Instant::now() < end {
+        check();
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+/// [L6] [D9] What it would say of a name that is new would be wrong, and soon there is better.
+#[test]
+fn saved_state_is_not_used_while_an_api_server_is_only_slow() {
+    let world = World::new();
+    world.save_and_kill();
+    world.api.apply("foo/c", spec("c.global", "240.0.0.3"));
+    world.api.set_fault(Fault::StalledList);
+    let mut program = world.spawn(&[]);
+    for_some_time(Instant::now() + Duration::from_secs(5), || {
+        assert_eq!(answer(&program, "c.global"), "SERVFAIL");
+        assert_eq!(program.get("/ready").0, 503);
+    });
+    world.api.set_fault(Fault::None);
+    program.ready();
+    assert_eq!(answer(&program, "c.global"), "NOERROR 240.0.0.3");
+    assert!(!program.stderr().contains(USED), "{}", program.stderr());
+}
+
+/// [L6] It may be the API server that is in trouble: without its authenticator it accepts nobody.
+#[test]
+fn an_api_server_that_refuses_or_never_answers_is_given_fifteen_seconds() {
+    let faults = [
+        (Fault::StalledList, "no complete list after 15 s"),
+        (Fault::Status(401), "does not accept our credentials"),
+    ];
+    let waiting = faults.map(|(fault, why)| {
+        let world = World::new();
+        world.save_and_kill();
+        world.api.set_fault(fault);
+        let begun = Instant::now();
+        (world.spawn(&[]), begun, why, world)
+    });
+    for (mut program, begun, why, _world) in waiting {
+        for_some_time(begun + Duration::from_secs(5), || {
+            assert_eq!(answer(&program, "a.global"), "SERVFAIL");
+        });
+        let used = program.log(USED, |_| true);
+        assert!(begun.elapsed() >= Duration::from_secs(15), "{:?}", begun.elapsed());
+        assert!(used["why"].as_str().is_some_and(|said| said.contains(why)), "{used}");
+        program.ready();
+        assert_eq!(answer(&program, "a.global"), "NOERROR 240.0.0.1");
+    }
+}
+
+/// [L1] [L2] [L6] An API server that comes back may not serve the CRD yet.
+#[test]
+fn a_crd_that_is_absent_at_the_start_does_not_replace_saved_state() {
+    let world = World::new();
+    world.save_and_kill();
+    world.api.set_versions(&[]);
+    for _ in 0..2 {
+        let mut program = world.spawn(&[]);
+        program.ready();
+        let used = program.log(USED, |_| true);
+        assert!(used["why"].as_str().is_some_and(|why| why.contains("does not serve")), "{used}");
+        program.findings(&[("crd-absent", 1), ("host-invalid", 1)]);
+        assert_eq!(answer(&program, "a.global"), "NOERROR 240.0.0.1");
+        program.signal("TERM");
+        assert_eq!(program.wait().code, Some(0));
+    }
+    // Without state that can be used, an absent CRD is an empty list.
+    let mut program = world.spawn(&["--state-max-age", "0s"]);
+    program.ready();
+    assert_eq!(answer(&program, "a.global"), "NXDOMAIN");
 }
 
 /// [L6]
@@ -165,6 +248,11 @@ fn state_that_is_damaged_strange_or_old_is_told_once_and_not_used() {
         fs::write(world.file(), content).expect("written");
         world.expect_unused(&[], why);
     }
+    // Who opens a pipe to read waits for somebody who writes.
+    fs::remove_file(world.file()).expect("removed");
+    nix::unistd::mkfifo(&world.file(), nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
+    world.expect_unused(&[], "it is not a file");
+    fs::remove_file(world.file()).expect("removed");
     // Another API server is another cluster.
     fs::write(world.file(), &good).expect("written");
     let other = ApiServer::start(&["v1"]);
@@ -197,9 +285,7 @@ fn each_source_is_restored_by_itself() {
     // One is missing: what it would say is not known.
     fs::remove_file(Path::new(&world.state()).join("kubernetes_bar.state")).expect("removed");
     let program = world.spawn(&args);
-    program.log("answering from saved state, because the source cannot be heard", |line| {
-        line["source"] == "kubernetes/foo"
-    });
+    program.log(USED, |line| line["source"] == "kubernetes/foo");
     program.log("there is no saved state", |line| line["source"] == "kubernetes/bar");
     assert_eq!(answer(&program, "nope.global"), "SERVFAIL");
     assert_eq!(program.get("/ready").0, 503);
@@ -277,7 +363,7 @@ fn a_full_disk_or_a_directory_that_cannot_be_written_takes_nothing_but_the_savin
     let line = program.log_containing("state cannot be saved");
     assert!(line.contains("make room"), "{line}");
     wait_answer(&program, "host-1999.a-rather-long-name.global", "NOERROR 240.0.0.9");
-    assert!(!disk.0.join("kubernetes.new").exists(), "what could not be written is in nobody's way");
+    assert!(unfinished(&disk.0).is_empty(), "what could not be written is in nobody's way");
     world.api.delete("foo/long");
     program.log("state is saved again", |_| true);
     drop(program);
@@ -285,6 +371,11 @@ fn a_full_disk_or_a_directory_that_cannot_be_written_takes_nothing_but_the_savin
     let mut program = spawn(&world.api, &["--state-dir", state]);
     program.ready();
     assert_eq!(answer(&program, "a.global"), "NOERROR 240.0.0.1");
+}
+
+fn unfinished(directory: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(directory).expect("a directory").map(|file| file.expect("one").path());
+    all.filter(|path| path.extension().is_some_and(|extension| extension == "new")).collect()
 }
 
 /// A file system of 64 KiB, until it is dropped.

@@ -38,13 +38,13 @@ fn fill(index: &Index, entries: usize) {
 /// What remains of a copy: the last entry of each name.
 fn copy(index: &Index, mut meanwhile: impl FnMut(usize)) -> BTreeMap<EntryId, Entry> {
     let (mut last, mut given) = (BTreeMap::new(), 0);
-    let take = |entry: Entry| {
+    let take = |_, entry: Entry| {
         last.insert(entry.id.clone(), entry);
         meanwhile(given);
         given += 1;
         Ok::<(), Infallible>(())
     };
-    let Ok(()) = index.copy(P0, take);
+    let Ok(()) = index.copy(&[P0], take);
     last
 }
 
@@ -98,6 +98,25 @@ fn no_entry_is_missing_that_changed_or_came_while_it_was_copied() {
 fn a_copy_that_fails_leaves_nothing_behind() {
     let index = index();
     fill(&index, 10);
-    assert_eq!(index.copy(P0, |_| Err("full")), Err("full"));
+    assert_eq!(index.copy(&[P0], |_, _| Err("full")), Err("full"));
     assert!(lock(&index.entries).came.is_none());
+}
+
+/// [L6] Else a copy might never end.
+#[test]
+fn changes_that_come_as_fast_as_they_are_copied_do_not_hold_a_copy_up_for_ever() {
+    let index = index();
+    fill(&index, 400);
+    let mut given_in_all = 0;
+    let copied = copy(&index, |given| {
+        given_in_all = given;
+        if given % 256 == 0 && given < 100_000 {
+            let address = format!("240.1.{}.1", given / 256 % 256);
+            for number in 0..400 {
+                index.apply(P0, entry(&index, number, &address));
+            }
+        }
+    });
+    assert_eq!(copied.len(), 400);
+    assert!(given_in_all < 400 * 40, "{given_in_all}");
 }

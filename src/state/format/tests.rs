@@ -143,3 +143,21 @@ proptest! {
         prop_assert!(other == file || read(&other).is_err());
     }
 }
+
+/// [L6] A disk may have terabytes.
+#[test]
+fn a_damaged_length_is_not_read_to_the_end() {
+    let file = written(&entries());
+    let first = format!("{MAGIC}{FORMAT}\n").len();
+    let length = u32::from_le_bytes(file[first..first + 4].try_into().expect("four octets")) as usize;
+    for (at, most) in [(first, MOST_HEADER), (first + 4 + length + SHA256_OUTPUT_LEN, MOST_FRAME)] {
+        let mut damaged = file.clone();
+        damaged[at..at + 4].copy_from_slice(&(most + 1).to_le_bytes());
+        let read = Reader::new(&damaged[..]).and_then(|reader| reader.read(|_| {}));
+        assert!(matches!(read, Err(Unusable::Damaged("a length in it cannot be right"))), "{read:?}");
+    }
+    let mut out = Vec::new();
+    let mut writer = Writer::new(&mut out, &header()).expect("a vector takes everything");
+    writer.frame = vec![0; MOST_FRAME as usize + 1];
+    assert!(writer.flush().is_err(), "what could not be read is not written");
+}
