@@ -5,6 +5,8 @@
 //! the old one what istiocoredns's rules make of the same entries (see [`super::legacy`]), and a clause says why these
 //! rules differ. What the replies alone can explain touches no address.
 
+mod claimed;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -17,6 +19,7 @@ use crate::wire::name::{self, MAX_WIRE, Name};
 use crate::wire::{Rcode, rtype};
 use crate::zone::answer::Family;
 use crate::zone::{Found, Host, Zone};
+use claimed::Claimed;
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident $clause:literal $text:literal,)*) => {
@@ -442,111 +445,6 @@ impl fmt::Display for Predicted {
             _ => f.write_str("the name does not exist"),
         }
     }
-}
-
-/// One name's addresses, and who claims it.
-struct Claimed<'c> {
-    question: &'c Question,
-    old: &'c View,
-    new: &'c View,
-    spelling: &'c str,
-    owners: Option<(Host, Vec<&'c Known>)>,
-}
-
-impl Claimed<'_> {
-    /// The old server has none.
-    fn gained(&self, legacy: &Legacy, zone: &Zone) -> Result<Vec<Reason>, Riddle> {
-        if let Some((host, candidates)) = legacy.candidates(self.spelling) {
-            let objects: Vec<_> = candidates.iter().map(|known| &*known.object).collect();
-            return Err(Riddle::new(
-                format!("by its rules the old server would answer {host} from {}", objects.join(" or ")),
-                "look for the entry in the log of istio-coredns-plugin: it says which it ignores, and why",
-            ));
-        }
-        let Some((host, owners)) = &self.owners else { return Ok(vec![Class::DefaultAddress.into()]) };
-        let mut reasons = Vec::new();
-        for owner in owners {
-            reasons.extend(absence(owner, host, zone)?);
-        }
-        Ok(reasons)
-    }
-
-    /// Both have some, or only the old one.
-    fn changed(&self, legacy: &Legacy, is_search_path_product: bool) -> Result<Vec<Reason>, Riddle> {
-        let (old, new) = (&self.old.addresses, &self.new.addresses);
-        let Some((host, candidates)) = legacy.candidates(self.spelling) else {
-            return Err(self.riddle("and no entry would have istiocoredns answer that"));
-        };
-        let served = |known: &&Known| self.question.rtype == rtype::A && known.serves(old);
-        let Some(answered) = candidates.iter().find(|known| served(known)) else {
-            return Err(self.riddle("and no entry for the name has just these addresses"));
-        };
-        let Some((own, owners)) = self.owners.as_ref().filter(|_| !new.is_empty()) else {
-            return if candidates.iter().all(|known| known.hidden) {
-                Ok(vec![Reason::new(Class::Hidden, answered.object.clone())])
-            } else if is_search_path_product && host.starts_with("*.") {
-                Ok(vec![Reason::new(Class::SearchPath, format!("{}: {host}", answered.object))])
-            } else if old.iter().all(IpAddr::is_unspecified) {
-                Ok(vec![Reason::new(Class::Unspecified, answered.object.clone())])
-            } else {
-                Err(self.riddle("and the entry is there"))
-            };
-        };
-        let mut reasons = Vec::new();
-        if owners.iter().any(|owner| std::ptr::eq(*owner, *answered)) {
-            if old.difference(new).any(|address| !address.is_unspecified()) {
-                return Err(self.riddle("and the entry has all of them"));
-            }
-            if old.difference(new).next().is_some() {
-                reasons.push(Reason::new(Class::Unspecified, answered.object.clone()));
-            }
-            if new.difference(old).any(|address| answered.ours(own).contains(address)) {
-                reasons.extend(answered.reasons());
-            }
-            for other in owners.iter().filter(|owner| !std::ptr::eq(**owner, *answered)) {
-                if other.ours(own).iter().any(|address| !old.contains(address)) {
-                    reasons.push(Reason::new(Class::Owner, format!("{} is merged", other.object)));
-                }
-            }
-        } else if answered.hidden {
-            reasons.push(Reason::new(Class::Hidden, answered.object.clone()));
-        } else if answered.claims.iter().any(|(claimed, _)| claimed == own) {
-            let owner = owners.first().map_or("", |owner| &*owner.object);
-            reasons.push(Reason::new(Class::Owner, format!("{owner} owns it, not {}", answered.object)));
-        } else {
-            // A wildcard answers in the place of a host that the old server has not.
-            reasons.extend(owners.iter().flat_map(|owner| owner.reasons()));
-        }
-        if reasons.is_empty() { Err(self.riddle("and no rule says why")) } else { Ok(reasons) }
-    }
-
-    fn riddle(&self, but: &str) -> Riddle {
-        Riddle::new(
-            format!("{}, {but}", changed(self.old, self.new)),
-            "find whoever gives the old address: another entry, a default address, a server in between, or an old state",
-        )
-    }
-}
-
-/// Why istiocoredns has nothing of an entry that owns a name here.
-fn absence(owner: &Known, host: &Host, zone: &Zone) -> Result<Vec<Reason>, Riddle> {
-    let mut reasons = owner.reasons();
-    if !owner.served.is_empty() {
-        let text = host.to_string();
-        if host.wildcard && host.name == *zone.apex() {
-            reasons = vec![Reason::new(Class::ApexWildcard, owner.object.clone())];
-        } else if owner.hosts.iter().all(|written| **written != *text) {
-            reasons =
-                vec![Reason::new(Class::Case, format!("{}: the host is not written {text}", owner.object))];
-        }
-    }
-    if reasons.is_empty() {
-        return Err(Riddle::new(
-            format!("by its rules the old server would answer from {}", owner.object),
-            "look for the entry in the log of istio-coredns-plugin: it says which it ignores, and why",
-        ));
-    }
-    Ok(reasons)
 }
 
 /// Whether a reply is not the old server's own: its only zone is `global`, and what it forwards is nobody's here.
