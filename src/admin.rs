@@ -1,17 +1,36 @@
 //! The admin listener (L1): `/metrics`, `/health`, `/ready`. Reads the program's state, changes nothing.
+//!
+//! Whoever reaches it can ask as much as he likes, and read as slowly: a connection is for one request, which has to come in
+//! [`HEADER_LIMIT`], and lasts [`CONNECTION_LIMIT`] at most. Beyond [`CONNECTIONS`] the oldest one makes room.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
+use crate::panics::{Place, contained};
+
+/// Connections at a time: Prometheus has one for each replica of its own, a kubelet two, and a person some.
+pub const CONNECTIONS: usize = 32;
+/// The longest wait for a request.
+const HEADER_LIMIT: Duration = Duration::from_secs(5);
+/// The longest time for a request and its reply: Prometheus waits 10 s by default.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
+/// A pause after the kernel refused a connection (no descriptors left, usually).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the pages read.
 #[derive(Clone)]
@@ -23,16 +42,46 @@ pub struct Admin {
 }
 
 /// Serves until `stop` is cancelled.
-pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) {
+pub async fn serve(listener: Arc<TcpListener>, admin: Admin, stop: CancellationToken) {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .with_state(admin);
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
-    if let Err(error) = served.await {
-        tracing::error!(%error, "the admin server ended");
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "the admin listener cannot accept connections; is the limit of open files reached?");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        failing = false;
+        open.retain(|task| !task.is_finished());
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let answered = contained(Place::Admin, answer(stream, router.clone()));
+        open.push_back(tokio::spawn(tokio::time::timeout(CONNECTION_LIMIT, answered)).abort_handle());
     }
+}
+
+/// One request and its reply. What goes wrong with it is the client's matter.
+async fn answer(stream: TcpStream, router: Router) {
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+    let _ = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

@@ -24,6 +24,7 @@ use crate::finding::{Code, Severity};
 use crate::index::{Index, Partition};
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
+use crate::panics::{self, Place};
 use crate::serve::listen::Purpose;
 use crate::serve::responder::Responder;
 use crate::serve::stream::{Answerer, Connections};
@@ -49,6 +50,9 @@ const TCP_THREADS: usize = 2;
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 /// The longest wait for the last save: with the others and the usual lameduck time below a pod's 30 s.
 const SAVE_LIMIT: Duration = Duration::from_secs(10);
+/// The longest time for which a program with a broken index answers on (L9). It is chosen at random: replicas that have
+/// had the same fault are not to go together.
+const MOST_GRACE: Duration = Duration::from_secs(60);
 /// The longest wait for replies in flight over TCP and gRPC after the lameduck time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -155,18 +159,31 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
             }
         };
         let lameduck = config.lameduck;
+        panics::contain_tasks();
         // Before the start is over there is nothing to drain.
         let running = tokio::select! {
             started = start(config) => started?,
             code = signals() => return Ok(ExitCode::from(code)),
         };
-        signals().await;
+        let leaves_with = tokio::select! {
+            _ = signals() => ExitCode::SUCCESS,
+            () = running.broken() => {
+                let grace = MOST_GRACE.mul_f64(rand::random());
+                tracing::error!(
+                    seconds = grace.as_secs_f64(),
+                    "a panic has left the index half-changed: answers stay as they are, and then the program leaves to \
+                     be started anew"
+                );
+                let _ = tokio::time::timeout(grace, signals()).await;
+                ExitCode::FAILURE
+            }
+        };
         tracing::info!(
             seconds = lameduck.as_secs_f64(),
             "shutting down: answering on, a second signal ends at once"
         );
         tokio::select! {
-            () = running.stop(lameduck) => Ok(ExitCode::SUCCESS),
+            () = running.stop(lameduck) => Ok(leaves_with),
             code = signals() => Ok(ExitCode::from(code)),
         }
     });
@@ -184,6 +201,7 @@ pub struct Running {
     /// The admin listener.
     pub admin: Option<SocketAddr>,
     readiness: Readiness,
+    broken: CancellationToken,
     drain: CancellationToken,
     stop_admin: CancellationToken,
     stop_files: Arc<AtomicBool>,
@@ -225,6 +243,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         grpc: Vec::new(),
         admin: None,
         readiness: core.readiness.clone(),
+        broken: CancellationToken::new(),
         drain,
         stop_admin: CancellationToken::new(),
         stop_files: Arc::new(AtomicBool::new(false)),
@@ -250,9 +269,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     if let Some(at) = config.admin_listen {
         let listener =
             tokio::net::TcpListener::from_std(listen::tcp(at.address, at.any_host, Purpose::ADMIN)?)?;
+        let listener = Arc::new(listener);
         let address = listener.local_addr()?;
         let pages = Admin { metrics: metrics.clone(), readiness: core.readiness.clone() };
-        tokio::spawn(admin::serve(listener, pages, running.stop_admin.clone()));
+        let stop = running.stop_admin.clone();
+        let serve = move || admin::serve(listener.clone(), pages.clone(), stop.clone());
+        tokio::spawn(panics::restarted(Place::Admin, serve));
         tracing::info!(%address, "serving admin");
         running.admin = Some(address);
     }
@@ -271,7 +293,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         running.stub_domains =
             Some(start_stub_domains(&config, settings, access, reached_at, &metrics, stop)?);
     }
-    tokio::spawn(watch_findings(core.index.clone(), metrics));
+    let (index, broken) = (core.index.clone(), running.broken.clone());
+    let watch = move || watch_findings(index.clone(), metrics.clone(), broken.clone());
+    tokio::spawn(panics::restarted(Place::Findings, watch));
     drop(started);
     Ok(running)
 }
@@ -320,7 +344,8 @@ fn serve_dns(
                 .start(socket, responder.clone(), metrics.worker())
                 .with_context(|| format!("serving DNS on {address} (UDP)"))?;
         }
-        let accepting = tcp.clone().accept(stream);
+        let (tcp, stream) = (tcp.clone(), Arc::new(stream));
+        let accepting = panics::restarted(Place::Tcp, move || tcp.clone().accept(stream.clone()));
         data.spawn(async move {
             drop(listening);
             accepting.await;
@@ -344,7 +369,8 @@ fn serve_grpc(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let listening = core.readiness.await_for(format!("DNS over gRPC on {address}"));
-        let accepting = server.clone().accept(listener);
+        let (server, listener) = (server.clone(), Arc::new(listener));
+        let accepting = panics::restarted(Place::Grpc, move || server.clone().accept(listener.clone()));
         data.spawn(async move {
             drop(listening);
             accepting.await;
@@ -374,7 +400,12 @@ async fn start_sources(
     });
     if let (Some(source), Some(access)) = (&sources.cluster, access) {
         for (scope, feed) in source.scopes().into_iter().zip(feeds) {
-            tokio::spawn(Cluster::new(access, scope, feed)?.run());
+            let cluster = Arc::new(Cluster::new(access, scope, feed)?);
+            let watch = move || {
+                let cluster = cluster.clone();
+                async move { cluster.run().await }
+            };
+            tokio::spawn(panics::restarted(Place::Cluster, watch));
         }
     }
     if let Some(files) = files {
@@ -389,12 +420,20 @@ async fn start_sources(
         && config.table.advertise_addresses.is_empty()
     {
         let advertise = Advertise::new(access, service.clone(), core.index.clone(), core.extra_partition())?;
-        let responder = responder.clone();
-        tokio::spawn(advertise.run(move |addresses| {
-            responder.advertise(addresses.clone(), unix_now());
-            // Where nobody looks after stub domains, nobody listens.
-            let _ = reached_at.send(addresses);
-        }));
+        let parts = Arc::new((advertise, responder.clone(), reached_at));
+        let watch = move || {
+            let parts = parts.clone();
+            async move {
+                let (advertise, responder, reached_at) = &*parts;
+                let publish = |addresses: Vec<IpAddr>| {
+                    responder.advertise(addresses.clone(), unix_now());
+                    // Where nobody looks after stub domains, nobody listens.
+                    let _ = reached_at.send(addresses);
+                };
+                advertise.run(publish).await;
+            }
+        };
+        tokio::spawn(panics::restarted(Place::Advertise, watch));
     }
     Ok(addresses)
 }
@@ -405,7 +444,7 @@ fn start_stub_domains(
     config: &Config,
     settings: &StubDomains,
     access: &Access,
-    mut reached_at: watch::Receiver<Vec<IpAddr>>,
+    reached_at: watch::Receiver<Vec<IpAddr>>,
     metrics: &Metrics,
     stop: &CancellationToken,
 ) -> anyhow::Result<std::thread::JoinHandle<()>> {
@@ -436,16 +475,18 @@ fn start_stub_domains(
         let _inside = runtime.enter();
         access.plain_client()?
     };
-    let controller = Controller::new(client, options, tally);
     let zones = config.table.zones.clone();
     let stub = move |addresses: &[IpAddr]| {
         let servers = addresses.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT));
         Stub::new(zones.clone(), servers).inspect_err(|error| tracing::warn!("stub domains: {error}")).ok()
     };
-    let (wanted, wants) = watch::channel(None);
     let stop = stop.clone();
-    let all = async move {
-        let follow = async {
+    // A controller knows how to go on from any other's end: what it has done is recorded in the cluster.
+    let all = move || {
+        let (client, options, tally) = (client.clone(), options.clone(), tally.clone());
+        let (stop, stub, mut reached_at) = (stop.clone(), stub.clone(), reached_at.clone());
+        let (wanted, wants) = watch::channel(None);
+        let follow = async move {
             loop {
                 let now = reached_at.borrow_and_update().clone();
                 if !now.is_empty() {
@@ -456,14 +497,17 @@ fn start_stub_domains(
                 }
             }
         };
-        tokio::select! {
-            () = controller.run(wants, stop) => {}
-            () = follow => {}
+        async move {
+            let controller = Controller::new(client, options, tally);
+            tokio::select! {
+                () = controller.run(wants, stop) => {}
+                () = follow => {}
+            }
         }
     };
     std::thread::Builder::new()
         .name("stub-domains".to_owned())
-        .spawn(move || runtime.block_on(all))
+        .spawn(move || runtime.block_on(panics::restarted(Place::StubDomains, all)))
         .context("starting the thread of the stub domains")
 }
 
@@ -471,6 +515,11 @@ impl Running {
     /// Whether `/ready` says so.
     pub fn is_ready(&self) -> bool {
         self.readiness.is_ready()
+    }
+
+    /// Waits until the index is broken (L9).
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// L5: not ready at once, answering for `lameduck`, then replies in flight over TCP and gRPC are finished and queued UDP queries
@@ -522,8 +571,9 @@ impl Drop for Running {
     }
 }
 
-/// Counts findings for the metrics and logs new ones (F1), at most once a second and only after changes.
-async fn watch_findings(index: Arc<Index>, metrics: Arc<Metrics>) {
+/// Counts findings for the metrics and logs new ones (F1), at most once a second and only after changes. Also looks
+/// whether the index is broken.
+async fn watch_findings(index: Arc<Index>, metrics: Arc<Metrics>, broken: CancellationToken) {
     let hasher = foldhash::fast::RandomState::default();
     let mut known: HashSet<u64> = HashSet::new();
     let mut seen = None;
@@ -532,13 +582,18 @@ async fn watch_findings(index: Arc<Index>, metrics: Arc<Metrics>) {
     loop {
         tick.tick().await;
         let version = index.version();
+        if index.is_broken() {
+            broken.cancel();
+            return;
+        }
         if seen == Some(version) {
             continue;
         }
         seen = Some(version);
         // Of a large mesh this takes a while: events must not wait for it.
         let source = index.clone();
-        let Ok(findings) = tokio::task::spawn_blocking(move || source.findings()).await else {
+        let search = move || panics::contain(Place::Findings, || source.findings());
+        let Ok(Some(findings)) = tokio::task::spawn_blocking(search).await else {
             continue;
         };
         let mut counts: Vec<(Code, u64)> = Vec::new();

@@ -9,6 +9,7 @@ mod serve;
 mod stub_domains;
 mod table;
 
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -17,6 +18,7 @@ use crate::config::ConfigError;
 use crate::serve::listen::ListenError;
 use crate::source::cluster::AccessError;
 use crate::source::files::LoadError;
+use crate::{panics, telemetry};
 
 /// Bad usage or configuration (X1).
 const USAGE: u8 = 2;
@@ -60,21 +62,23 @@ pub fn main() -> ExitCode {
     };
     // Both ring and another provider may be linked one day; rustls must not have to choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    abort_on_panic();
+    panics::install(end);
     let result = match cli.command {
         Command::Serve(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::StubDomains(command) => command.run(),
     };
-    match result {
+    let code = match result {
         Ok(code) => code,
         Err(error) => fail(&error),
-    }
+    };
+    telemetry::finish();
+    code
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("globaldns: {error:#}");
+    telemetry::say(format!("globaldns: {error:#}"));
     ExitCode::from(if is_usage(error) { USAGE } else { 1 })
 }
 
@@ -96,14 +100,14 @@ fn parse() -> Result<Cli, ConfigError> {
     Ok(cli)
 }
 
-/// A thread that panics must not leave a program behind that looks alive and does not answer: whoever runs us
+/// A panic that nobody contains must not leave a program behind that looks alive and does nothing: whoever runs us
 /// restarts us.
-fn abort_on_panic() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        print(panic);
-        std::process::abort();
-    }));
+fn end(panic: &PanicHookInfo<'_>) {
+    let backtrace = std::backtrace::Backtrace::capture();
+    telemetry::say(format!(
+        "globaldns: {panic}; this is a fault of globaldns, please report it\n{backtrace}"
+    ));
+    std::process::abort();
 }
 
 /// An empty variable is an unset one: that is what an empty value in a manifest means (X0).

@@ -58,6 +58,31 @@ pub struct EntryId {
     pub origin: Origin,
 }
 
+impl Entry {
+    /// An entry that has made us panic (L9): nothing of it counts, and a finding says so.
+    pub fn unread(id: EntryId) -> Entry {
+        let finding = Finding::new(
+            Code::EntryUnread,
+            id.to_string(),
+            "",
+            "",
+            "reading it makes this version of globaldns panic, so none of its hosts is served",
+            "report it, with the entry and the log line; until it is mended, write the entry in another way",
+        );
+        Entry {
+            id,
+            created: None,
+            public: true,
+            resolution_none: false,
+            allocated: false,
+            ttl: None,
+            claims: Vec::new(),
+            findings: vec![finding],
+            outside: Vec::new(),
+        }
+    }
+}
+
 impl EntryId {
     /// The identity of an object as JSON.
     pub fn of(object: &Value, origin: Origin) -> EntryId {

@@ -68,6 +68,8 @@ codes! {
     ClaimLost "claim-lost" Warning,
     /// The cluster does not serve ServiceEntries (L1).
     CrdAbsent "crd-absent" Warning,
+    /// Reading it makes this program panic (L9).
+    EntryUnread "entry-unread" Error,
     /// `exportTo: ["~"]` (O5).
     ExportHidden "export-hidden" Info,
     /// Not exported to all namespaces, and `--public-only` is set (O5).

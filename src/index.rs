@@ -4,6 +4,9 @@
 //! change is broken down into changes of hosts, and a host's answers are recomputed from all its live claims each time, so
 //! they depend on the set of entries and never on the order of events (O2).
 //!
+//! A panic in deciding about a host leaves that host as it is (L9). Any other one in the middle of a change leaves this
+//! broken: then nothing changes any more ([`crate::panics`] says why, and what follows).
+//!
 //! Entries are kept packed (`packed`) in an `arena`, because there may be a million of them. Nearly every host is
 //! claimed by one entry and has answers: then the table itself remembers the entry ([`Table::owner`]). Only for the
 //! others there is a list of claims.
@@ -16,7 +19,7 @@ mod packed;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
@@ -25,6 +28,7 @@ use hashbrown::{HashTable, hash_table};
 
 use crate::entry::{Entry, EntryId};
 use crate::finding::Finding;
+use crate::panics::{self, Place};
 use crate::zone::answer::Answers;
 use crate::zone::{Host, Table};
 use arena::{Arena, Number};
@@ -70,6 +74,8 @@ pub struct Index {
     waiting: AtomicUsize,
     /// Held by whoever copies: there is one list of those that come meanwhile.
     copying: Mutex<()>,
+    /// A change was broken off by a panic.
+    broken: AtomicBool,
 }
 
 /// Every entry, by number and by identity.
@@ -126,6 +132,7 @@ impl Index {
             version: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             copying: Mutex::default(),
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -141,7 +148,11 @@ impl Index {
 
     /// An entry is new or has changed.
     pub fn apply(&self, partition: Partition, entry: Entry) {
-        let packed = self.pack(partition, entry);
+        self.apply_packed(self.pack(partition, entry));
+    }
+
+    /// The same for an entry that is packed.
+    pub fn apply_packed(&self, packed: Packed) {
         self.change(&mut self.lock_for_event(), vec![packed], &[]);
     }
 
@@ -215,8 +226,21 @@ impl Index {
         winners(&self.policy, &claimants).into_iter().map(|winner| winner.entry.id(&paths)).collect()
     }
 
-    /// Puts entries in and takes others out, all at once.
+    /// Whether a change was broken off by a panic (L9): then nothing changes any more, and what is in here is no whole.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Puts entries in and takes others out, all at once. Nothing, if it is broken or breaks.
     fn change(&self, entries: &mut Entries, come: Vec<Packed>, gone: &[Number]) {
+        if !self.is_broken()
+            && panics::contain(Place::Index, || self.change_whole(entries, come, gone)).is_none()
+        {
+            self.broken.store(true, Ordering::Release);
+        }
+    }
+
+    fn change_whole(&self, entries: &mut Entries, come: Vec<Packed>, gone: &[Number]) {
         let mut changes = Vec::new();
         let mut leaving = gone.to_vec();
         let mut news = !gone.is_empty();
@@ -271,7 +295,12 @@ impl Index {
             let (mut claims, listed) = self.claims_of(entries, &host);
             claims.extend(coming.iter().map(|change| change.claim));
             claims.retain(|claim| !leaves(claim.entry));
-            let answers = self.answers(&self.claimants(entries, &claims));
+            let decide = || self.answers(&host, &self.claimants(entries, &claims));
+            let Some(answers) = panics::contain(Place::Host, decide) else {
+                // It keeps the answers it has. Its claims are listed, for the next change of them.
+                self.remember(entries, &host, claims, listed, false);
+                continue;
+            };
             let answered = answers.is_some();
             let owner = self.remember(entries, &host, claims, listed, answered);
             if answered {
@@ -310,6 +339,8 @@ impl Index {
         listed: bool,
         answered: bool,
     ) -> Option<Number> {
+        #[cfg(test)]
+        panics::trip("index", host.to_string().as_bytes());
         let only = match claims[..] {
             [claim] if answered => Some(claim.entry),
             _ => None,
@@ -346,7 +377,9 @@ impl Index {
     }
 
     /// The answers of a host from all its live claims.
-    fn answers(&self, claimants: &[Claimant<'_>]) -> Option<Answers> {
+    fn answers(&self, _host: &Host, claimants: &[Claimant<'_>]) -> Option<Answers> {
+        #[cfg(test)]
+        panics::trip("host", _host.to_string().as_bytes());
         let policy = &self.policy;
         let ttl = |claimants: &mut dyn Iterator<Item = &Claimant<'_>>| {
             claimants.map(|c| c.entry.ttl().unwrap_or(policy.ttl)).min().unwrap_or(policy.ttl)

@@ -25,6 +25,7 @@ use crate::stub::tally::Tally;
 use crate::wire::{Rcode, Transport, rtype};
 use crate::zone::Zone;
 use crate::zone::answer::Family;
+use crate::{panics, telemetry};
 use family::FamilyBuilder;
 
 /// The label of a query no zone of ours covers, or that was not understood so far.
@@ -71,6 +72,7 @@ pub struct Counters {
     truncated: [AtomicU64; TRANSPORTS.len()],
     send_errors: AtomicU64,
     receive_errors: AtomicU64,
+    restarts: AtomicU64,
     turn: AtomicU32,
 }
 
@@ -103,6 +105,7 @@ impl Counters {
             truncated: Default::default(),
             send_errors: AtomicU64::new(0),
             receive_errors: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
             turn: AtomicU32::new(0),
         }
     }
@@ -149,6 +152,11 @@ impl Counters {
         self.add(&self.receive_errors, 1);
     }
 
+    /// Counts a worker that has begun again (L9).
+    pub fn restart(&self) {
+        self.add(&self.restarts, 1);
+    }
+
     /// Records how long replies took, from the arrival of their messages in the program to their being sent. Those
     /// of a batch have that in common.
     pub fn durations(&self, transport: Transport, replies: usize, taken: Duration) {
@@ -168,6 +176,12 @@ impl Counters {
     #[cfg(test)]
     pub(crate) fn replies(&self) -> u64 {
         self.responses.iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How often a worker has begun again.
+    #[cfg(test)]
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
     }
 
     /// Every count of requests, responses and silence, and how many replies had TC.
@@ -345,6 +359,7 @@ impl Metrics {
         }
         self.table(&mut families);
         self.source(&mut families);
+        families.extend(program());
         if let Some(tally) = self.stub_domains.get() {
             families.extend(stub_domains::families(tally));
         }
@@ -435,6 +450,12 @@ impl Metrics {
             FamilyBuilder::counter("globaldns_udp_receive_errors_total", "Failures to receive over UDP.")
                 .with(&[], sums.of(|w| &w.receive_errors))
                 .done(),
+            FamilyBuilder::counter(
+                "globaldns_udp_worker_restarts_total",
+                "UDP workers that ended although nobody wanted them to, and have begun again on their socket.",
+            )
+            .with(&[], sums.of(|w| &w.restarts))
+            .done(),
             FamilyBuilder::gauge(
                 "globaldns_tcp_connections",
                 "Open DNS connections over TCP, gRPC's among them.",
@@ -534,6 +555,22 @@ impl Metrics {
             errors.done(),
         ]);
     }
+}
+
+/// What the program says of itself.
+fn program() -> [MetricFamily; 2] {
+    let mut panics = FamilyBuilder::counter(
+        "globaldns_panics_total",
+        "Panics that were contained, by place: faults of globaldns to report.",
+    );
+    for (place, count) in panics::counts() {
+        panics.add(&[("where", place.as_str())], count as f64);
+    }
+    let dropped = FamilyBuilder::counter(
+        "globaldns_log_lines_dropped_total",
+        "Log lines left out because standard error was not read in time.",
+    );
+    [panics.done(), dropped.with(&[], telemetry::dropped_lines() as f64).done()]
 }
 
 impl Sums {

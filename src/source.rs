@@ -16,6 +16,7 @@ use crate::entry::{Entry, EntryId, Origin, Rules};
 use crate::finding::Finding;
 use crate::index::{Index, Packed, Partition};
 use crate::lifecycle::Awaited;
+use crate::panics::{self, Place};
 
 /// The API group of ServiceEntry.
 const GROUP: &str = "networking.istio.io";
@@ -77,6 +78,8 @@ pub struct Status {
     complete: AtomicBool,
     /// Milliseconds after `started` of the last confirmed contact.
     contact: AtomicU64,
+    /// Changes that are about to be made in the index.
+    changing: AtomicU64,
     applied: AtomicU64,
     deleted: AtomicU64,
     relists: AtomicU64,
@@ -104,6 +107,7 @@ impl Status {
             begun: OnceLock::new(),
             complete: AtomicBool::new(false),
             contact: AtomicU64::new(0),
+            changing: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             relists: AtomicU64::new(0),
@@ -147,10 +151,10 @@ impl Status {
         self.relists.load(Ordering::Relaxed)
     }
 
-    /// Grows with every change, when it can be seen in the index.
+    /// Grows with every change: before it can be seen in the index, and when it can.
     pub fn changes(&self) -> u64 {
         let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
-        load(&self.applied) + load(&self.deleted) + load(&self.relists)
+        load(&self.changing) + load(&self.applied) + load(&self.deleted) + load(&self.relists)
     }
 
     /// While answers come from saved state (L6): since when the source has not been heard.
@@ -312,9 +316,11 @@ impl Feed {
         entry
     }
 
-    /// Reads an object of a list.
+    /// Reads an object, and makes it ready to be put in. One that makes us panic costs only itself (L9).
     pub fn pack(&self, object: &Value, origin: Origin) -> Packed {
-        self.index.pack(self.status.partition, self.read(object, origin))
+        let pack = |entry| self.index.pack(self.status.partition, entry);
+        panics::contain(Place::Object, || pack(self.read(object, origin.clone())))
+            .unwrap_or_else(|| pack(Entry::unread(EntryId::of(object, origin))))
     }
 
     /// Makes an entry of saved state ready to be put in.
@@ -325,14 +331,16 @@ impl Feed {
     }
 
     /// An entry is new or has changed.
-    pub fn apply(&self, entry: Entry) {
-        self.index.apply(self.status.partition, entry);
+    pub fn apply(&self, entry: Packed) {
+        self.status.changing.fetch_add(1, Ordering::Release);
+        self.index.apply_packed(entry);
         // Counted afterwards: what was counted is in the index.
         self.status.applied.fetch_add(1, Ordering::Release);
     }
 
     /// An entry is gone.
     pub fn delete(&self, id: &EntryId) {
+        self.status.changing.fetch_add(1, Ordering::Release);
         self.index.delete(self.status.partition, id);
         self.status.deleted.fetch_add(1, Ordering::Release);
     }
@@ -340,6 +348,7 @@ impl Feed {
     /// These are the entries some files hold now.
     pub fn reset_files(&self, files: &[Arc<str>], entries: Vec<Packed>) {
         let count = entries.len() as u64;
+        self.status.changing.fetch_add(1, Ordering::Release);
         let gone = self.index.reset_files(self.status.partition, files, entries);
         self.status.applied.fetch_add(count, Ordering::Release);
         self.status.deleted.fetch_add(gone as u64, Ordering::Release);
@@ -363,7 +372,12 @@ impl Feed {
 
     fn deliver(&self, mut first: MutexGuard<'_, Option<FirstList>>, entries: Vec<Packed>) {
         let count = entries.len();
+        self.status.changing.fetch_add(1, Ordering::Release);
         self.index.reset(self.status.partition, entries);
+        if self.index.is_broken() {
+            // Nobody is to believe that the list is there.
+            return;
+        }
         self.status.relists.fetch_add(1, Ordering::Release);
         self.status.complete.store(true, Ordering::Relaxed);
         let was_saved = self.status.set_saved(None).is_some();
@@ -405,8 +419,14 @@ impl Feed {
     /// if that has come meanwhile.
     pub fn restore(&self, entries: Vec<Packed>, heard: SystemTime) -> bool {
         let mut first = self.first_list();
-        let Some(first) = first.take() else { return false };
+        if first.is_none() {
+            return false;
+        }
         self.index.reset(self.status.partition, entries);
+        if self.index.is_broken() {
+            return false;
+        }
+        let Some(first) = first.take() else { return false };
         self.status.set_saved(Some(heard));
         first.delivered();
         true

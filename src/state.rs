@@ -26,6 +26,11 @@
 //! So that is in the fingerprint, and no right is needed. Where the authority changes, the state is of no use until the
 //! next complete list.
 //!
+//! # Panics
+//!
+//! What is on disk is replaced whole, and what was not finished is swept, so a save or a look that panics (L9) is a failed
+//! one, and is tried again. Of an index that a panic has left half-changed nothing is saved.
+//!
 //! # Two processes
 //!
 //! The first one to write has the directory until it ends. Others answer, and read, and try again: while pods of a
@@ -45,6 +50,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::{State, TableConfig};
 use crate::index::Packed;
+use crate::panics::{Place, contain};
 use crate::source::Feed;
 use crate::source::cluster::Access;
 use crate::wire::name::Name;
@@ -134,7 +140,7 @@ impl Keeper {
         let heard = signals.clone();
         let (looked, look) = std::sync::mpsc::channel();
         let run = move || {
-            work.keep_serials();
+            let _ = contain(Place::State, || work.keep_serials());
             let _ = looked.send(());
             work.run(&heard);
         };
@@ -157,7 +163,7 @@ impl Keeper {
     pub fn finish(mut self) {
         self.end();
         if let Some(thread) = self.thread.take() {
-            // It has printed why, if it panicked.
+            // It has contained its panics.
             let _ = thread.join();
         }
     }
@@ -185,13 +191,14 @@ impl Work {
         let (mut last, mut pause) = (Instant::now(), Duration::ZERO);
         loop {
             let stop = signals.stop.load(Ordering::Relaxed);
-            if !stop {
-                self.restore();
+            if !stop && contain(Place::State, || self.restore()).is_none() {
+                pause = AFTER_FAILURE;
             }
             let hurry = signals.hurry.load(Ordering::Relaxed);
             if stop || last.elapsed() >= if hurry { pause.min(EVERY) } else { pause } {
                 last = Instant::now();
-                pause = self.save(stop).unwrap_or(Duration::ZERO);
+                pause = contain(Place::State, || self.save(stop))
+                    .map_or(AFTER_FAILURE, |pause| pause.unwrap_or(Duration::ZERO));
             }
             if stop {
                 return;
@@ -230,7 +237,8 @@ impl Work {
             let kept = &self.sources[at];
             let source = kept.feed.status().name();
             let file = self.directory.file(source);
-            match self.load(kept) {
+            let loaded = contain(Place::State, || self.load(kept));
+            match loaded.unwrap_or_else(|| Err(Unusable::Other("reading it makes us panic".to_owned()))) {
                 Ok(None) => tracing::info!(source, "there is no saved state"),
                 Ok(Some((entries, heard))) => {
                     let (count, age) = (entries.len(), age(heard));
@@ -288,6 +296,9 @@ impl Work {
 
     /// Saves every source that has changed; says how long the next look has to wait, if anything was tried.
     fn save(&mut self, last: bool) -> Option<Duration> {
+        if self.sources.first().is_some_and(|kept| kept.feed.index().is_broken()) {
+            return None;
+        }
         let begun = Instant::now();
         let refresh = if last { Duration::from_secs(1) } else { REFRESH.min(self.settings.max_age / 8) };
         let mut due = self.which(|kept| kept.has_news(refresh));
@@ -357,6 +368,8 @@ impl Work {
         for &at in due {
             let kept = &self.sources[at];
             let (now, heard) = (kept.now(), kept.last_heard());
+            #[cfg(test)]
+            crate::panics::trip("state", format!("{:?}", kept.made_from).as_bytes());
             made.push(Made { at, now, heard, size: 0 });
             let out = batch.create(source(at).name())?;
             let writer = Writer::new(out, &kept.header(heard));

@@ -28,6 +28,8 @@ impl Entry {
     /// Reads a ServiceEntry. `object` is the whole object as JSON.
     pub fn read(object: &Value, origin: Origin, zones: &Zones, rules: &Rules) -> Entry {
         let id = EntryId::of(object, origin);
+        #[cfg(test)]
+        crate::panics::trip("object", id.name.as_bytes());
         let mut reading = Reading { fields: Fields::new(object, &id), zones, outside: Vec::new() };
         reading.fields.require_map(&["metadata"]);
         reading.fields.require_map(&["spec"]);

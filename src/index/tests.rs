@@ -513,3 +513,39 @@ proptest! {
         }
     }
 }
+
+/// [L9] The next change of it, and every other host, are as if nothing had been.
+#[test]
+fn a_host_whose_decision_panics_keeps_what_it_has() {
+    let index = index();
+    let poison = "panic-host.global";
+    index.put(entry("foo/a", 1, &["a.global", poison, "b.global"], &["240.0.0.1"]));
+    assert_eq!(
+        [poison, "a.global", "b.global"].map(|host| index.look(host)),
+        ["missing", "240.0.0.1 30", "240.0.0.1 30"]
+    );
+    assert!(!index.is_broken());
+    // Its claims are known all the same, and go with their entry.
+    assert_eq!(
+        index.claims.get(&Host { name: name(poison), wildcard: false }).map(|claims| claims.len()),
+        Some(1)
+    );
+    index.drop_object("foo/a");
+    assert_eq!(["a.global", "b.global"].map(|host| index.look(host)), ["missing", "missing"]);
+    index.put(entry("foo/a", 1, &["a.global"], &["240.0.0.2"]));
+    assert_eq!(index.look("a.global"), "240.0.0.2 30");
+    assert_eq!(index.entries(P0), 1);
+}
+
+/// [L9]
+#[test]
+fn an_index_that_is_broken_changes_no_more() {
+    let index = index();
+    index.put(entry("foo/a", 1, &["a.global"], &["240.0.0.1"]));
+    index.put(entry("foo/b", 1, &["panic-index.global"], &["240.0.0.1"]));
+    assert!(index.is_broken());
+    index.put(entry("foo/c", 1, &["c.global"], &["240.0.0.1"]));
+    index.drop_object("foo/a");
+    index.reset(P0, vec![]);
+    assert_eq!(["a.global", "c.global"].map(|host| index.look(host)), ["240.0.0.1 30", "missing"]);
+}

@@ -9,6 +9,7 @@ use prometheus::proto::MetricFamily;
 
 use super::family::FamilyBuilder;
 use super::{DURATION_BOUNDS, FAMILIES, NO_ZONE, Sums, TYPES};
+use crate::panics;
 use crate::wire::{Rcode, Transport};
 
 /// Types that CoreDNS counted as `other` until 1.6.
@@ -109,7 +110,8 @@ pub(super) fn families(
             }
         }
     }
-    let panics_help = "Panics; there are none, because one ends the program.";
+    let panics_help = "Panics that were contained, wherever they were.";
+    let panics = panics::counts().map(|(_, count)| count).sum::<u64>() as f64;
     vec![
         request_count.done(),
         requests.done(),
@@ -117,9 +119,8 @@ pub(super) fn families(
         rcode_count.done(),
         responses.done(),
         durations.done(),
-        // A panic ends the program.
-        counter("coredns_panic_count_total", panics_help).with(&[], 0.0).done(),
-        counter("coredns_panics_total", panics_help).with(&[], 0.0).done(),
+        counter("coredns_panic_count_total", panics_help).with(&[], panics).done(),
+        counter("coredns_panics_total", panics_help).with(&[], panics).done(),
         FamilyBuilder::gauge("coredns_build_info", "1, labelled with what was built: globaldns.")
             .with(&[("version", crate::VERSION), ("revision", crate::COMMIT)], 1.0)
             .done(),

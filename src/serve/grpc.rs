@@ -150,7 +150,7 @@ impl Server {
     }
 
     /// Accepts on one socket until the drain begins.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+    pub async fn accept(self: Arc<Self>, listener: Arc<TcpListener>) {
         let connections = self.connections.clone();
         let converse = |stream, arrival, seat| self.clone().converse(stream, arrival, seat);
         connections.accept(listener, Transport::Grpc, converse).await;

@@ -120,6 +120,8 @@ impl Handler {
 
     /// Answers one message that a listener of ours received and the responder declined.
     pub fn respond(&self, message: &[u8], arrival: Arrival, out: &mut [u8]) -> Outcome {
+        #[cfg(test)]
+        crate::panics::trip("general", message);
         let protocol = match arrival.transport {
             Transport::Udp => Protocol::Udp,
             Transport::Tcp | Transport::Grpc => Protocol::Tcp,

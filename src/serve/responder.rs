@@ -145,6 +145,8 @@ enum Course<'t> {
 impl<'m> Begun<'m> {
     /// The second step of an answer: fetches what the table knows of the name.
     pub fn sight(&mut self, reader: &'m Reader<'_>) {
+        #[cfg(test)]
+        crate::panics::trip("sight", self.name);
         if let Some(Course::LookUp { zone, apex_at }) = self.course {
             self.sighting = Some(reader.sight(zone, self.name, apex_at));
         }
@@ -201,6 +203,8 @@ impl Responder {
         arrival: Arrival,
         room: &'m mut [u8; MAX_WIRE],
     ) -> Begun<'m> {
+        #[cfg(test)]
+        crate::panics::trip("begin", message);
         let query = self.understand(message, arrival);
         let mut begun = Begun { query, name: &[], course: None, sighting: None };
         if let Ok(query) = &begun.query
@@ -221,6 +225,8 @@ impl Responder {
         counters: &Counters,
         out: &mut [u8],
     ) -> Outcome {
+        #[cfg(test)]
+        crate::panics::trip("finish", begun.name);
         match (begun.query, begun.course) {
             (Ok(query), Some(course)) => {
                 let decision = self.conclude(&query, course, begun.sighting, begun.name, arrival, reader);
@@ -254,6 +260,21 @@ impl Responder {
         let reply = Reply::new(out, refusal.question, limit, opt_len(opt));
         counters.reply(arrival.counted(None, 0), refusal.rcode, false);
         Outcome::Reply(reply.finish(refusal.head, refusal.rcode, false, opt))
+    }
+
+    /// Answers a message that makes us panic, with SERVFAIL and nothing else (L9); it is read no further than it
+    /// takes.
+    pub fn fail(&self, message: &[u8], arrival: Arrival, counters: &Counters, out: &mut [u8]) -> Outcome {
+        match reply::failure(message, out) {
+            Some(length) if arrival.peer.port() != 0 => {
+                counters.reply(arrival.counted(None, 0), Rcode::ServFail, false);
+                Outcome::Reply(length)
+            }
+            _ => {
+                counters.silence(arrival.transport);
+                Outcome::Silence
+            }
+        }
     }
 
     /// What the reply to a query says.

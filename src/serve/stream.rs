@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::hickory::Handler;
 use super::responder::{Arrival, Outcome, Responder};
 use crate::metrics::{Counters, TcpCounters};
+use crate::panics::{Place, contain, contained};
 use crate::wire::Transport;
 use crate::wire::reply::TCP_LIMIT;
 
@@ -42,13 +43,15 @@ impl Answerer {
         Arc::new(Answerer { responder, handler, counters })
     }
 
-    /// The whole reply; `None` to a message that gets none (D11).
+    /// The whole reply; `None` to a message that gets none (D11). One that makes us panic gets SERVFAIL (L9).
     pub(super) fn answer(&self, message: &[u8], arrival: Arrival) -> Option<Bytes> {
         OUT.with_borrow_mut(|out| {
-            let outcome = match self.responder.respond(message, arrival, &self.counters, out) {
+            let respond = || match self.responder.respond(message, arrival, &self.counters, out) {
                 Outcome::Declined => self.handler.respond(message, arrival, out),
                 outcome => outcome,
             };
+            let outcome = contain(place(arrival.transport), respond)
+                .unwrap_or_else(|| self.responder.fail(message, arrival, &self.counters, out));
             match outcome {
                 Outcome::Reply(length) => Some(Bytes::copy_from_slice(&out[..length])),
                 Outcome::Silence | Outcome::Declined => None,
@@ -101,7 +104,7 @@ impl Connections {
     /// Accepts on one socket until the drain begins, and lets `converse` talk over each connection.
     pub(super) async fn accept<F>(
         self: Arc<Self>,
-        listener: TcpListener,
+        listener: Arc<TcpListener>,
         transport: Transport,
         converse: impl Fn(TcpStream, Arrival, Seat) -> F,
     ) where
@@ -120,7 +123,8 @@ impl Connections {
                     // Replies are written whole; waiting for more only delays them.
                     let _ = stream.set_nodelay(true);
                     let arrival = arrival(transport, &stream, peer);
-                    self.tasks.spawn(converse(stream, arrival, seat));
+                    // What it was about to say of other messages is lost with it, and the client asks again.
+                    self.tasks.spawn(contained(place(transport), converse(stream, arrival, seat)));
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -175,6 +179,15 @@ impl Connections {
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Occupant>>> {
         lock(&self.open)
+    }
+}
+
+/// Where panics of a transport are counted.
+fn place(transport: Transport) -> Place {
+    match transport {
+        Transport::Udp => Place::Udp,
+        Transport::Tcp => Place::Tcp,
+        Transport::Grpc => Place::Grpc,
     }
 }
 

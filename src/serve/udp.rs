@@ -11,6 +11,9 @@
 //! or return pages to the kernel. It never allocates for a change, nor waits for a writer: a look-up in a map that is
 //! just growing looks into both halves of it.
 //!
+//! **A panic** (L9) costs the message it came from: the steps are done for all others as if nothing had been, and that one
+//! gets SERVFAIL. A worker that ends although nobody wants it to begins again on its socket.
+//!
 //! **The end** (L5) needs no timer: a socket that is shut down for reading hands out what is queued, then wakes its
 //! reader with a datagram from nobody. Linux does so although it also says ENOTCONN.
 
@@ -19,7 +22,7 @@ mod sys;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -31,6 +34,7 @@ use socket2::SockRef;
 use super::hickory::Handler;
 use super::responder::{Arrival, Begun, Outcome, Responder};
 use crate::metrics::Counters;
+use crate::panics::{Place, contain};
 use crate::wire::Transport;
 use crate::wire::name::MAX_WIRE;
 use crate::wire::reply::UDP_PAYLOAD;
@@ -38,6 +42,9 @@ use batch::{Buffers, Outbox, Reply, SLOTS};
 use sys::Calls;
 
 const _: () = assert!(batch::REPLY >= UDP_PAYLOAD as usize);
+/// One bit for each slot.
+type Slots = u64;
+const _: () = assert!(SLOTS <= Slots::BITS as usize);
 
 /// The longest wait for room in a socket's send buffer, per system call.
 const SEND_PATIENCE: Duration = Duration::from_millis(10);
@@ -91,7 +98,7 @@ impl Workers {
         let running = self.running.clone();
         let name = format!("udp-{}", self.threads.len());
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            worker.run();
+            worker.run_until_stopped();
             drop(running);
         })?;
         self.threads.push((socket, thread));
@@ -117,7 +124,7 @@ impl Workers {
             return false;
         }
         for (_, thread) in self.threads.drain(..) {
-            // A panic would have ended the program.
+            // It has contained its panics.
             let _ = thread.join();
         }
         true
@@ -141,6 +148,17 @@ struct Worker {
 }
 
 impl Worker {
+    fn run_until_stopped(&self) {
+        let mut told = false;
+        while contain(Place::Udp, || self.run()).is_none() || !self.stopping.load(Ordering::Relaxed) {
+            self.counters.restart();
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!("a UDP worker has ended; it begins again on its socket");
+            }
+            std::thread::sleep(RECEIVE_PAUSE);
+        }
+    }
+
     fn run(&self) {
         // A socket that is bound to one address need not ask where datagrams arrive.
         let bound = self.socket.local_addr().map(|address| address.ip());
@@ -173,31 +191,42 @@ impl Worker {
             let reader = self.responder.table().read();
             let (messages, rooms) = buffers.exchange();
             let mut begun: [Option<(Arrival, Begun<'_>)>; SLOTS] = [const { None }; SLOTS];
+            let mut done: Slots = 0;
             // Each step for all messages, and then the next: see Responder::begin.
-            for ((slot, begun), name) in (0..received).zip(&mut begun).zip(&mut names) {
-                let Some(datagram) = calls.datagram(slot) else {
-                    at_end = true;
-                    break;
-                };
-                let local = datagram.local.unwrap_or(bound);
-                let arrival = Arrival::new(Transport::Udp, datagram.peer, local);
-                lengths[slot] = datagram.length;
-                let message = messages.get(slot, datagram.length);
-                *begun = Some((arrival, self.responder.begin(message, arrival, name)));
-            }
-            for (_, begun) in begun.iter_mut().flatten() {
-                begun.sight(&reader);
-            }
-            for ((slot, begun), out) in begun.iter_mut().enumerate().zip(rooms) {
-                let Some((arrival, begun)) = begun.take() else { break };
-                let outcome = match self.responder.finish(begun, &reader, arrival, &self.counters, out) {
-                    Outcome::Declined => {
-                        self.handler.respond(messages.get(slot, lengths[slot]), arrival, out)
+            let mut panicked =
+                each((0..received).zip(&mut begun).zip(&mut names), |((slot, begun), name)| {
+                    let Some((arrival, length)) = arrival(&mut calls, slot, bound) else {
+                        at_end = true;
+                        return;
+                    };
+                    lengths[slot] = length;
+                    let message = messages.get(slot, length);
+                    *begun = Some((arrival, self.responder.begin(message, arrival, name)));
+                });
+            panicked |= each(begun.iter_mut().flatten(), |(_, begun)| begun.sight(&reader));
+            panicked |=
+                each(begun.iter_mut().enumerate().zip(rooms).take(received), |((slot, begun), out)| {
+                    let Some((arrival, begun)) = begun.take() else { return };
+                    let outcome = match self.responder.finish(begun, &reader, arrival, &self.counters, out) {
+                        Outcome::Declined => {
+                            self.handler.respond(messages.get(slot, lengths[slot]), arrival, out)
+                        }
+                        outcome => outcome,
+                    };
+                    if let Outcome::Reply(length) = outcome {
+                        outbox.push(Reply { slot, length });
                     }
-                    outcome => outcome,
-                };
-                if let Outcome::Reply(length) = outcome {
-                    outbox.push(Reply { slot, length });
+                    done |= 1 << slot;
+                });
+            if panicked {
+                let (messages, rooms) = buffers.exchange();
+                for (slot, out) in (0..received).zip(rooms).filter(|(slot, _)| done & (1 << slot) == 0) {
+                    let Some((arrival, length)) = arrival(&mut calls, slot, bound) else { continue };
+                    let message = messages.get(slot, length);
+                    if let Outcome::Reply(length) = self.responder.fail(message, arrival, &self.counters, out)
+                    {
+                        outbox.push(Reply { slot, length });
+                    }
                 }
             }
             let replies = outbox.len();
@@ -207,6 +236,10 @@ impl Worker {
             drop(reader);
             self.counters.send_errors(dropped);
             self.counters.durations(Transport::Udp, replies, received_at.elapsed());
+            #[cfg(test)]
+            for slot in 0..received {
+                crate::panics::trip("worker", buffers.exchange().0.get(slot, lengths[slot]));
+            }
             if at_end {
                 return;
             }
@@ -215,6 +248,23 @@ impl Worker {
             }
         }
     }
+}
+
+/// How a message arrived that lies in a slot, and its length; `None` at the end.
+fn arrival(calls: &mut Calls, slot: usize, bound: IpAddr) -> Option<(Arrival, usize)> {
+    let datagram = calls.datagram(slot)?;
+    let arrival = Arrival::new(Transport::Udp, datagram.peer, datagram.local.unwrap_or(bound));
+    Some((arrival, datagram.length))
+}
+
+/// Takes a step with each item, past those with which it panics. True if there were such.
+fn each<T>(mut items: impl Iterator<Item = T>, mut step: impl FnMut(T)) -> bool {
+    let mut panicked = false;
+    // An item is taken before its step.
+    while contain(Place::Udp, || items.by_ref().for_each(&mut step)).is_none() {
+        panicked = true;
+    }
+    panicked
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Advertise {
     }
 
     /// Runs for ever.
-    pub async fn run(self, publish: impl Fn(Vec<IpAddr>)) {
+    pub async fn run(&self, publish: impl Fn(Vec<IpAddr>)) {
         let mut backoff = Backoff::default();
         loop {
             self.watch(&publish, &mut backoff).await;

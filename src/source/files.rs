@@ -20,6 +20,7 @@ use super::{Feed, Trouble};
 use crate::entry::Origin;
 use crate::finding::{Code, Finding};
 use crate::index::Packed;
+use crate::panics::{Pauses, Place, contain};
 use document::{Document, Reading, is_list};
 
 /// The source's name.
@@ -56,12 +57,22 @@ pub enum LoadError {
         /// The parser's reason.
         message: String,
     },
+    /// It makes us panic (L9).
+    #[error(
+        "{}: reading it makes this version of globaldns panic; report it, with the file and the log line, and write \
+         the file in another way until it is mended",
+        path.display()
+    )]
+    Panic {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 impl LoadError {
     fn path(&self) -> &Path {
         match self {
-            LoadError::Io { path, .. } | LoadError::Syntax { path, .. } => path,
+            LoadError::Io { path, .. } | LoadError::Syntax { path, .. } | LoadError::Panic { path } => path,
         }
     }
 
@@ -132,21 +143,35 @@ impl Files {
     pub fn follow(mut self, stop: &std::sync::atomic::AtomicBool) {
         let mut previous = Look::default();
         let mut pause = POLL;
+        let mut pauses = Pauses::default();
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
             std::thread::park_timeout(pause);
             let begun = Instant::now();
-            let look = self.look_leniently();
+            if contain(Place::Files, || self.follow_once(&mut previous)).is_none() {
+                // What it was about to remember is not known: every file is new.
+                (self.loaded, previous) = (Look::default(), Look::default());
+                pause = pauses.next();
+                continue;
+            }
             // Never more than a tenth of one CPU, however many files there are.
             pause = POLL.max(begun.elapsed() * 9);
-            if look != self.loaded && look == previous {
-                self.reload(&look);
-                self.loaded = look;
-                previous = Look::default();
-            } else {
-                previous = look;
-                if self.problems.is_empty() {
-                    self.feed.status().touch();
-                }
+        }
+    }
+
+    fn follow_once(&mut self, previous: &mut Look) {
+        let look = self.look_leniently();
+        #[cfg(test)]
+        for path in look.files.keys().filter(|path| !self.loaded.files.contains_key(*path)) {
+            crate::panics::trip("files", path.as_os_str().as_encoded_bytes());
+        }
+        if look != self.loaded && look == *previous {
+            self.reload(&look);
+            self.loaded = look;
+            *previous = Look::default();
+        } else {
+            *previous = look;
+            if self.problems.is_empty() {
+                self.feed.status().touch();
             }
         }
     }
@@ -208,7 +233,8 @@ impl Files {
 
     /// Reads one file and remembers that it is served; on an error the memory stays.
     fn take_file(&mut self, path: &Path) -> Result<Vec<Packed>, LoadError> {
-        let entries = read_file(path, &self.feed)?;
+        let entries = contain(Place::Files, || read_file(path, &self.feed))
+            .unwrap_or_else(|| Err(LoadError::Panic { path: path.to_owned() }))?;
         self.served.insert(path.to_owned());
         Ok(entries)
     }
@@ -290,6 +316,8 @@ fn origin(path: &Path) -> Arc<str> {
 /// Reads a file without ever holding all of it: only its entries, packed.
 fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
     let io = |error| LoadError::Io { path: path.to_owned(), error };
+    #[cfg(test)]
+    crate::panics::trip("reading", path.as_os_str().as_encoded_bytes());
     let input: Box<dyn Read> = if path == Path::new(STDIN) {
         Box::new(std::io::stdin())
     } else {

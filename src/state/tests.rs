@@ -85,7 +85,7 @@ fn serials_do_not_go_back_over_a_restart() {
     let keeper = after.start();
     assert_eq!(after.serial(), serial);
     after.feed.reset(Vec::new());
-    after.feed.apply(after.entry("b.global"));
+    after.feed.apply(after.feed.pack_saved(after.entry("b.global")));
     assert_eq!(after.serial(), serial);
     keeper.finish();
     assert_eq!(after.on_disk().0, ["b.global"]);
@@ -297,7 +297,7 @@ impl Two {
     fn move_it(&self) {
         let entry = self.world.entry("x.global");
         let id = entry.id.clone();
-        self.work.sources[1].feed.apply(entry);
+        self.work.sources[1].feed.apply(self.work.sources[1].feed.pack_saved(entry));
         self.work.sources[0].feed.delete(&id);
     }
 

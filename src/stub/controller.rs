@@ -46,6 +46,7 @@ pub enum Mode {
 }
 
 /// What the controller is made from.
+#[derive(Clone)]
 pub struct Options {
     /// Plan or manage.
     pub mode: Mode,

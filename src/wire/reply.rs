@@ -3,6 +3,7 @@
 //! The owner of a host's records is a pointer to the question, so the spelling of the query is the spelling
 //! of the answer (H7, D15).
 
+use super::name::MAX_WIRE;
 use super::query::{Edns, HEADER, Head};
 use super::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
 
@@ -30,6 +31,40 @@ pub fn limit(transport: Transport, edns: Option<Edns>) -> u16 {
         (Transport::Udp, None) => UDP_PLAIN,
         (Transport::Udp, Some(edns)) => edns.udp_payload.clamp(UDP_PLAIN, UDP_PAYLOAD),
     }
+}
+
+/// Writes SERVFAIL with the question, if that can be made out; `None` to what gets no reply (D11). For messages that
+/// cannot be answered in any other way (L9): there is nothing in here that could panic.
+pub fn failure(message: &[u8], out: &mut [u8]) -> Option<usize> {
+    let header = message.first_chunk::<HEADER>()?;
+    let [id_high, id_low, flags, ..] = *header;
+    if flags & 0x80 != 0 {
+        return None;
+    }
+    let question = lone_question(message).unwrap_or_default();
+    let questions = u8::from(!question.is_empty());
+    // QR, the opcode and RD.
+    let head = [id_high, id_low, 0x80 | flags & 0x79, Rcode::ServFail as u8, 0, questions, 0, 0, 0, 0, 0, 0];
+    let length = HEADER + question.len();
+    out.get_mut(..HEADER)?.copy_from_slice(&head);
+    out.get_mut(HEADER..length)?.copy_from_slice(question);
+    Some(length)
+}
+
+/// The octets of a message's only question, without a pointer in its name.
+fn lone_question(message: &[u8]) -> Option<&[u8]> {
+    let counted = message.get(4..6)? == [0, 1];
+    let mut at = HEADER;
+    loop {
+        match *message.get(at)? {
+            0 => break,
+            length @ 1..=63 => at += 1 + usize::from(length),
+            _ => return None,
+        }
+    }
+    // The root label, type and class.
+    let end = at + 5;
+    message.get(HEADER..end).filter(|question| counted && question.len() <= MAX_WIRE + 4)
 }
 
 /// What goes into a reply's OPT.
@@ -223,6 +258,39 @@ mod tests {
 
     fn edns(udp_payload: u16) -> Option<Edns> {
         Some(Edns { udp_payload, ..EDNS })
+    }
+
+    /// [L9] [D11]
+    #[test]
+    fn a_failure_is_written_to_whatever_deserves_a_reply() {
+        let query =
+            [&[0x12, 0x34, 0x29, 0x30, 0, 1, 0, 0, 0, 0, 0, 1][..], b"\x01A\x00\x00\x01\x00\x01", b"more"]
+                .concat();
+        let write = |message: &[u8]| {
+            let mut out = [7; 300];
+            failure(message, &mut out).map(|length| out[..length].to_vec())
+        };
+        let head = [0x12, 0x34, 0xa9, 2, 0, 1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(write(&query), Some([&head[..], b"\x01A\x00\x00\x01\x00\x01"].concat()));
+        // No question that could be made out: cut short, a pointer, none or two, too long a name.
+        let bare = Some([0x12, 0x34, 0xa9, 2, 0, 0, 0, 0, 0, 0, 0, 0].to_vec());
+        assert_eq!(write(&query[..18]), bare);
+        for (at, octet) in [(12, 0xc0), (5, 0), (5, 2), (4, 1)] {
+            let mut message = query.clone();
+            message[at] = octet;
+            assert_eq!(write(&message), bare, "{at}");
+        }
+        let long = [
+            &query[..12],
+            &b"\x3fx23456789012345678901234567890123456789012345678901234567890123".repeat(4),
+            &[0; 5],
+        ]
+        .concat();
+        assert_eq!(write(&long), bare);
+        // A reply, and what is none.
+        let mut reply = query.clone();
+        reply[2] |= 0x80;
+        assert_eq!((write(&reply), write(&query[..11]), failure(&query, &mut [0; 11])), (None, None, None));
     }
 
     /// [D13]

@@ -47,7 +47,7 @@ async fn serve(limit: usize, patience: Patience) -> World {
     let server = Server::new(answerer, connections.clone(), patience);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(server.clone().accept(listener));
+    tokio::spawn(server.clone().accept(Arc::new(listener)));
     World { address, fixture, connections, drain, tcp, server }
 }
 
@@ -334,7 +334,7 @@ async fn calls_without_their_message_keep_no_connection_out() {
     let tcp = crate::serve::tcp::Server::new(answerer, world.connections.clone(), Duration::from_secs(60));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let mut dig = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
-    tokio::spawn(tcp.accept(listener));
+    tokio::spawn(tcp.accept(Arc::new(listener)));
     let framed = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
     dig.write_all(&framed).await.expect("sent");
     assert!(soon(dig.read_u16()).await.expect("a reply") > 12);
@@ -459,4 +459,16 @@ async fn all_calls_of_a_connection_may_come_together() {
         answered += u32::from(head[3] == data);
     }
     world.free(budget::SHARED).await;
+}
+
+/// [L9] [G1]
+#[tokio::test]
+async fn a_message_that_makes_us_panic_gets_servfail_and_the_connection_goes_on() {
+    let world = usual().await;
+    let mut client = Client::connect(&world).await;
+    for question in ["panic-begin.global A", "panic-finish.global A", "a.global A", "panic-begin.global A"] {
+        let reply = render(&client.ask(&query(question).0).await);
+        let expected = if question == "a.global A" { "NOERROR qr aa rd" } else { "SERVFAIL qr rd" };
+        assert_eq!(reply[0], expected);
+    }
 }

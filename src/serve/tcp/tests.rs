@@ -33,7 +33,7 @@ async fn serve(limits: Limits) -> World {
     let server = Server::new(answerer, connections.clone(), limits.idle);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(server.accept(listener));
+    tokio::spawn(server.accept(Arc::new(listener)));
     World { address, connections, drain, tcp }
 }
 
@@ -182,4 +182,22 @@ async fn a_drain_finishes_what_has_arrived_and_takes_nothing_new() {
     assert_eq!(receive(&mut idle).await, None);
     w.connections.drained().await;
     assert_eq!(w.tcp.open.load(Ordering::Relaxed), 0);
+}
+
+/// [L9] [D14]
+#[tokio::test]
+async fn a_message_that_makes_us_panic_gets_servfail_and_the_connection_goes_on() {
+    let w = serve(ROOMY).await;
+    let mut client = TcpStream::connect(w.address).await.expect("connects");
+    let questions: Vec<&str> = ["a.global A", "panic-begin.global A", "panic-finish.global A"]
+        .into_iter()
+        .cycle()
+        .take(30)
+        .collect();
+    send(&mut client, &questions).await;
+    for question in questions {
+        let reply = render(&receive(&mut client).await.expect("a reply"));
+        let expected = if question == "a.global A" { "NOERROR qr aa rd" } else { "SERVFAIL qr rd" };
+        assert_eq!(reply[0], expected);
+    }
 }

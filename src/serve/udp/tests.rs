@@ -254,3 +254,72 @@ fn the_kernel_spreads_clients_over_workers_and_lets_nobody_else_join_them() {
         assert!(replies.iter().all(|n| *n > 0) && replies.iter().sum::<u64>() == 64, "{replies:?}");
     }
 }
+
+/// [L9] [D1]
+#[test]
+fn a_message_that_makes_us_panic_gets_servfail_and_costs_no_other_one_its_answer() {
+    for point in ["begin", "finish", "general"] {
+        let server = Server::bind("127.0.0.1:0", 1);
+        let client = client(server.at);
+        // All in one batch, or two: nobody is answering yet.
+        let count = batch::SLOTS as u16 + 9;
+        let panics = |id: u16| id % 5 == 2;
+        for id in 0..count {
+            let class = if point == "general" { " +class=CH" } else { "" };
+            let (mut message, _) = match panics(id) {
+                true => query(&format!("Panic.panic-{point}.global A{class}")),
+                false => query("echo.global A"),
+            };
+            if panics(id) && point == "general" {
+                // What the general path is for: a record beyond a lone OPT.
+                message[11] = 1;
+                message.extend([0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 240, 0, 0, 1]);
+            }
+            message[..2].copy_from_slice(&id.to_be_bytes());
+            client.send(&message).expect("sent");
+        }
+        let before = crate::panics::count(Place::Udp);
+        let serving = server.start();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..count {
+            let reply = reply(&client);
+            let id = u16::from_be_bytes([reply[0], reply[1]]);
+            if panics(id) {
+                assert_eq!(render(&reply), ["SERVFAIL qr rd"], "{point} {id}");
+                // The question, as it was spelled.
+                assert_eq!(reply[12..18], *b"\x05Panic", "{point}");
+            } else {
+                assert_eq!(render(&reply), ECHO, "{point} {id}");
+            }
+            assert!(seen.insert(id));
+        }
+        assert_eq!(serving.replies(), [u64::from(count)]);
+        let panicked = (0..count).filter(|id| panics(*id)).count() as u64;
+        assert!(crate::panics::count(Place::Udp) >= before + panicked);
+        assert!(serving.workers.stop());
+    }
+}
+
+/// [L9]
+#[test]
+fn a_panic_while_the_table_is_looked_at_costs_nothing_if_a_second_look_does_not_panic() {
+    let serving = Server::bind("127.0.0.1:0", 1).start();
+    assert_eq!(ask(serving.at, "panic-sight.global A")[0], "NXDOMAIN qr aa rd");
+    assert_eq!(ask(serving.at, "echo.global A"), ECHO);
+    assert!(serving.workers.stop());
+}
+
+/// [L9] [L5]
+#[test]
+fn a_worker_that_ends_begins_again_on_its_socket() {
+    let serving = Server::bind("127.0.0.1:0", 1).start();
+    let restarts = || serving.counters[0].restarts();
+    for again in 1..=3 {
+        assert_eq!(ask(serving.at, "panic-worker.global A")[0], "NXDOMAIN qr aa rd");
+        assert_eq!(ask(serving.at, "echo.global A"), ECHO);
+        assert_eq!(restarts(), again);
+    }
+    let (counters, workers) = (serving.counters[0].clone(), serving.workers);
+    assert!(workers.stop(), "and ends when it is told to");
+    assert_eq!(counters.restarts(), 3);
+}
