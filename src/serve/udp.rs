@@ -14,15 +14,16 @@
 //! **A panic** (L9) costs the message it came from: the steps are done for all others as if nothing had been, and that one
 //! gets SERVFAIL. A worker that ends although nobody wants it to begins again on its socket.
 //!
-//! **The end** (L5) needs no timer: a socket that is shut down for reading hands out what is queued, then wakes its
-//! reader with a datagram from nobody. Linux does so although it also says ENOTCONN.
+//! **The end** (L5) needs no timer. A socket that is connected, to itself, takes nothing from others any more: who asks now
+//! is refused by the kernel, and need not wait for a time-out. Shut down for reading, it hands out what is queued, then
+//! wakes its reader with a datagram from nobody. So every query is answered or refused.
 
 mod batch;
 mod sys;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -113,7 +114,14 @@ impl Workers {
     fn end(&mut self) -> bool {
         self.stopping.store(true, Ordering::Relaxed);
         for (socket, _) in &self.threads {
-            // ENOTCONN, see above.
+            let itself = socket.local_addr().map(|address| match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+                _ => address,
+            });
+            // Where that fails, all is well but for who asks in the last moment. Linux shuts down all the same, and says
+            // ENOTCONN.
+            let _ = itself.and_then(|itself: SocketAddr| socket.connect(itself));
             let _ = SockRef::from(&**socket).shutdown(Shutdown::Read);
         }
         // Only the workers' own senders are left.

@@ -10,6 +10,7 @@ mod docs;
 mod export;
 mod grpc;
 mod probe;
+mod process;
 mod state;
 mod stub_domains;
 mod support;

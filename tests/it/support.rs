@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -95,6 +96,43 @@ impl Program {
         let stdout = Captured::read(child.stdout.take().expect("standard output is a pipe"));
         let stderr = Captured::read(child.stderr.take().expect("standard error is a pipe"));
         Program { child, stdout, stderr, dns: Vec::new(), grpc: Vec::new(), admin: None }
+    }
+
+    /// Starts `globaldns serve` with a standard error of the caller's, which nobody has to read. Waits until it serves DNS
+    /// on one address of 127.0.0.1, and the admin pages on another; finds both in `/proc`.
+    pub(crate) fn with_stderr(mut command: Command, stderr: impl Into<Stdio>) -> Program {
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("the program starts");
+        let (stdout, stderr) = (Arc::default(), Arc::default());
+        let mut program = Program { child, stdout, stderr, dns: Vec::new(), grpc: Vec::new(), admin: None };
+        let (dns, admin) = wait_until("two listeners", || {
+            let listeners = program.listeners("tcp", "0A");
+            let dns = *program.listeners("udp", "07").first()?;
+            Some((dns, *listeners.iter().find(|port| **port != dns)?))
+        });
+        let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        (program.dns, program.admin) = (vec![local(dns)], Some(local(admin)));
+        program
+    }
+
+    /// The local ports of its IPv4 sockets of a protocol that are in a state, as `/proc/net` writes it.
+    fn listeners(&self, protocol: &str, state: &str) -> Vec<u16> {
+        let process = format!("/proc/{}", self.child.id());
+        let Ok(all) = std::fs::read_dir(format!("{process}/fd")) else { return Vec::new() };
+        let open: Vec<_> = all.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok()).collect();
+        let table = std::fs::read_to_string(format!("{process}/net/{protocol}")).unwrap_or_default();
+        let port = |line: &str| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let ours = Path::new(&format!("socket:[{}]", fields.get(9)?)).to_owned();
+            let listens = fields[3] == state && open.contains(&ours);
+            listens.then(|| u16::from_str_radix(fields[1].split_once(':')?.1, 16).ok())?
+        };
+        table.lines().skip(1).filter_map(port).collect()
+    }
+
+    /// How many descriptors it has.
+    pub(crate) fn descriptors(&self) -> usize {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        all.expect("a running program").count()
     }
 
     /// Waits for the log line "ready" and takes the addresses from those before it. Needs JSON logs.
@@ -210,6 +248,12 @@ impl Program {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success(), "SIG{name} is delivered");
+    }
+
+    /// Waits for the end of one whose standard error is the caller's.
+    pub(crate) fn wait_for_code(mut self) -> Option<i32> {
+        wait_until("the end of the program", || self.child.try_wait().expect("the child can be waited for"))
+            .code()
     }
 
     /// Waits for the end.
