@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -18,15 +18,17 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, ConfigError, MetricsCompat, StubDomains, TableConfig, host_name};
+use crate::config::{Config, ConfigError, CookieSecrets, MetricsCompat, StubDomains, TableConfig, host_name};
 use crate::entry::Rules;
 use crate::finding::{Code, Severity};
 use crate::index::{Index, Partition};
-use crate::lifecycle::Readiness;
+use crate::lifecycle::{Readiness, unix_now};
 use crate::metrics::Metrics;
 use crate::panics::{self, Place};
+use crate::serve::cookies::{Cookies, Follower, Secrets};
+use crate::serve::limiter::Limiter;
 use crate::serve::listen::Purpose;
-use crate::serve::responder::Responder;
+use crate::serve::responder::{Guard, Responder};
 use crate::serve::stream::{Answerer, Connections};
 use crate::serve::{grpc, listen, tcp, udp};
 use crate::source::advertise::{Advertise, ServiceName};
@@ -55,12 +57,6 @@ const SAVE_LIMIT: Duration = Duration::from_secs(10);
 const MOST_GRACE: Duration = Duration::from_secs(60);
 /// The longest wait for replies in flight over TCP and gRPC after the lameduck time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-
-/// Unix seconds.
-pub fn unix_now() -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
-}
 
 /// The index with its sources, before anything runs.
 struct Core {
@@ -221,11 +217,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let core = Core::new(&config.table, readiness)?;
     let metrics = Arc::new(Metrics::new(core.index.clone(), core.readiness.clone(), core.statuses.clone()));
     let feeds = core.feeds(None);
-    let responder = Arc::new(Responder::new(
+    let stop_files = Arc::new(AtomicBool::new(false));
+    let responder = Responder::new(
         core.index.table().clone(),
         config.answers.clone(),
         config.table.advertise_addresses.clone(),
-    ));
+    );
+    let responder = Arc::new(responder.guarded(guard(&config, &metrics, &stop_files)?));
 
     let data = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(TCP_THREADS)
@@ -246,7 +244,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         broken: CancellationToken::new(),
         drain,
         stop_admin: CancellationToken::new(),
-        stop_files: Arc::new(AtomicBool::new(false)),
+        stop_files,
         connections: connections.clone(),
         udp: None,
         data: None,
@@ -298,6 +296,24 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tokio::spawn(panics::restarted(Place::Findings, watch));
     drop(started);
     Ok(running)
+}
+
+/// What is asked of clients. A file of cookie secrets is followed from here on.
+fn guard(config: &Config, metrics: &Metrics, stop: &Arc<AtomicBool>) -> anyhow::Result<Guard> {
+    let cookies = match &config.cookies {
+        None => None,
+        Some(CookieSecrets::Random) => Some(Arc::new(Cookies::new(Secrets::random()))),
+        Some(CookieSecrets::File(path)) => {
+            let (follower, cookies) = Follower::new(path.clone(), metrics.cookie_secrets())?;
+            let stop = stop.clone();
+            std::thread::Builder::new()
+                .name("cookie-secrets".to_owned())
+                .spawn(move || follower.follow(&stop))
+                .context("starting the thread that follows the cookie secrets")?;
+            Some(cookies)
+        }
+    };
+    Ok(Guard { cookies, limiter: config.rate_limit.clone().map(Limiter::new), access: config.access.clone() })
 }
 
 /// Raises the limit of open files to what the system allows us: with fewer descriptors than connections, new

@@ -2,6 +2,7 @@
 //! (X0). No flag is called `--port…` or `--service-…`: Kubernetes injects such variables for a Service
 //! called globaldns.
 
+mod clients;
 mod compare;
 mod export;
 mod plugin;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::serve::cookies::SecretsError;
 use crate::serve::listen::ListenError;
 use crate::source::cluster::AccessError;
 use crate::source::files::LoadError;
@@ -125,4 +127,5 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || error.is::<LoadError>()
         || error.is::<AccessError>()
         || error.is::<ListenError>()
+        || error.is::<SecretsError>()
 }

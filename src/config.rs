@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::entry::Rules;
 use crate::index::Policy;
+use crate::serve::access::Access;
+use crate::serve::limiter::Limits;
 use crate::serve::responder::Settings;
 use crate::source::advertise::ServiceName;
 use crate::stub::controller::Mode;
@@ -101,6 +103,21 @@ pub struct Config {
     pub stub_domains: Option<StubDomains>,
     /// `--state-dir`.
     pub state: Option<State>,
+    /// `--cookies`; `None` for `off`.
+    pub cookies: Option<CookieSecrets>,
+    /// `--rate-limit`; `None` for 0.
+    pub rate_limit: Option<Limits>,
+    /// `--allow` and `--deny`.
+    pub access: Option<Access>,
+}
+
+/// Where the secrets of cookies come from (D19).
+#[derive(Clone, Debug)]
+pub enum CookieSecrets {
+    /// One that nobody knows, made at the start.
+    Random,
+    /// `--cookie-secret-file`.
+    File(PathBuf),
 }
 
 /// Where entries are saved (L6).

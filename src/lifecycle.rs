@@ -1,7 +1,14 @@
-//! Readiness and shutdown: guards that drop instead of flags that are forgotten.
+//! Readiness and shutdown: guards that drop instead of flags that are forgotten. And the time of day.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Unix seconds.
+pub fn unix_now() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
+}
 
 /// What has to happen before the program is ready (L1), and whether it is leaving (L5).
 #[derive(Clone, Default)]

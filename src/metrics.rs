@@ -53,6 +53,18 @@ const DURATION_BOUNDS: [f64; 11] = [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4
 
 const TRANSPORTS: [(Transport, &str); 3] =
     [(Transport::Udp, "udp"), (Transport::Tcp, "tcp"), (Transport::Grpc, "grpc")];
+const COOKIE_KINDS: [(CookieKind, &str); 4] = [
+    (CookieKind::Client, "client"),
+    (CookieKind::Valid, "valid"),
+    (CookieKind::Invalid, "invalid"),
+    (CookieKind::Malformed, "malformed"),
+];
+const LIMITED: [(Limited, &str); 4] = [
+    (Limited::Dropped, "dropped"),
+    (Limited::Truncated, "truncated"),
+    (Limited::BadCookie, "badcookie"),
+    (Limited::Error, "error"),
+];
 const FAMILIES: [(Family, &str); 2] = [(Family::V4, "4"), (Family::V6, "6")];
 
 /// What one worker counts. Relaxed atomics: a scrape may be one query behind.
@@ -70,6 +82,9 @@ pub struct Counters {
     duration_nanos: [AtomicU64; TRANSPORTS.len()],
     silent: [AtomicU64; TRANSPORTS.len()],
     truncated: [AtomicU64; TRANSPORTS.len()],
+    denied: [AtomicU64; TRANSPORTS.len()],
+    cookies: [AtomicU64; COOKIE_KINDS.len()],
+    limited: [AtomicU64; LIMITED.len()],
     send_errors: AtomicU64,
     receive_errors: AtomicU64,
     restarts: AtomicU64,
@@ -89,6 +104,32 @@ pub struct Counted<'z> {
     pub qtype: u16,
 }
 
+/// What a query's COOKIE option holds (D19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieKind {
+    /// The client's cookie alone.
+    Client,
+    /// And a server cookie that is ours and good.
+    Valid,
+    /// And a server cookie that is not.
+    Invalid,
+    /// Nothing that could be a cookie.
+    Malformed,
+}
+
+/// What became of a reply over the limit (D20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// It was not sent.
+    Dropped,
+    /// It was sent empty, with TC.
+    Truncated,
+    /// A server cookie was sent instead.
+    BadCookie,
+    /// It was an error, and sent without options.
+    Error,
+}
+
 impl Counters {
     /// Counters for a server of `zones` zones, to be shared among threads.
     pub fn new(zones: usize) -> Counters {
@@ -103,6 +144,9 @@ impl Counters {
             duration_nanos: Default::default(),
             silent: Default::default(),
             truncated: Default::default(),
+            denied: Default::default(),
+            cookies: Default::default(),
+            limited: Default::default(),
             send_errors: AtomicU64::new(0),
             receive_errors: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -138,6 +182,21 @@ impl Counters {
     /// Counts a message that gets no reply (D11).
     pub fn silence(&self, transport: Transport) {
         self.add(&self.silent[transport as usize], 1);
+    }
+
+    /// Counts a query from where none may come (D21).
+    pub fn denied(&self, transport: Transport) {
+        self.add(&self.denied[transport as usize], 1);
+    }
+
+    /// Counts a query with a cookie (D19).
+    pub fn cookie(&self, kind: CookieKind) {
+        self.add(&self.cookies[kind as usize], 1);
+    }
+
+    /// Counts a reply over the limit (D20).
+    pub fn limited(&self, action: Limited) {
+        self.add(&self.limited[action as usize], 1);
     }
 
     /// Counts replies over UDP that could not be sent.
@@ -184,11 +243,12 @@ impl Counters {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// Every count of requests, responses and silence, and how many replies had TC.
+    /// Every count of requests, responses, silence, refused clients, cookies and limits, and how many replies had TC.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn tally(&self) -> (Vec<u64>, u64) {
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        let counts = self.requests.iter().chain(&self.responses).chain(&self.silent).map(load).collect();
+        let counts = self.requests.iter().chain(&self.responses).chain(&self.silent);
+        let counts = counts.chain(&self.denied).chain(&self.cookies).chain(&self.limited).map(load).collect();
         (counts, self.truncated.iter().map(load).sum())
     }
 
@@ -248,6 +308,7 @@ pub struct Metrics {
     grpc: AtomicBool,
     coredns: OnceLock<coredns::Servers>,
     state: OnceLock<Arc<saved::Tally>>,
+    cookie_secrets: OnceLock<Arc<AtomicBool>>,
 }
 
 /// What all workers have counted.
@@ -288,6 +349,7 @@ impl Metrics {
             grpc: AtomicBool::new(false),
             coredns: OnceLock::new(),
             state: OnceLock::new(),
+            cookie_secrets: OnceLock::new(),
         }
     }
 
@@ -340,6 +402,11 @@ impl Metrics {
         self.state.get_or_init(|| Arc::new(saved::Tally::new(names))).clone()
     }
 
+    /// Whether the file of cookie secrets is as it should be; from now on that is shown.
+    pub fn cookie_secrets(&self) -> Arc<AtomicBool> {
+        self.cookie_secrets.get_or_init(Arc::default).clone()
+    }
+
     /// Publishes the number of findings by code; codes that are not listed have none.
     pub fn set_findings(&self, counts: Vec<(Code, u64)>) {
         *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = counts;
@@ -354,6 +421,7 @@ impl Metrics {
         let mut families = self.registry.gather();
         let sums = Sums(self.workers().clone());
         self.traffic(&sums, &mut families);
+        self.clients(&sums, &mut families);
         if let Some(servers) = self.coredns.get() {
             families.extend(coredns::families(&sums, &self.zone_labels(), self.transports(), servers));
         }
@@ -472,6 +540,36 @@ impl Metrics {
             )
             .done(),
         ]);
+    }
+
+    fn clients(&self, sums: &Sums, families: &mut Vec<MetricFamily>) {
+        let mut denied = FamilyBuilder::counter(
+            "globaldns_dns_denied_total",
+            "Queries from addresses that may not ask, by transport.",
+        );
+        for (t, _, transport) in self.transports() {
+            denied.add(&[("transport", transport)], sums.of(|w| &w.denied[t]));
+        }
+        let mut cookies = FamilyBuilder::counter(
+            "globaldns_dns_cookies_total",
+            "Queries with a cookie that were answered, by what it is; none are looked at without --cookies.",
+        );
+        for (kind, name) in COOKIE_KINDS {
+            cookies.add(&[("kind", name)], sums.of(|w| &w.cookies[kind as usize]));
+        }
+        let mut limited = FamilyBuilder::counter(
+            "globaldns_dns_rate_limited_total",
+            "Replies over --rate-limit, by what became of them.",
+        );
+        for (action, name) in LIMITED {
+            limited.add(&[("action", name)], sums.of(|w| &w.limited[action as usize]));
+        }
+        families.extend([denied.done(), cookies.done(), limited.done()]);
+        if let Some(up) = self.cookie_secrets.get() {
+            let up = f64::from(u8::from(up.load(Ordering::Relaxed)));
+            let help = "1 while the file of --cookie-secret-file can be used, 0 while older secrets stay in its place.";
+            families.push(FamilyBuilder::gauge("globaldns_cookie_secrets_up", help).with(&[], up).done());
+        }
     }
 
     fn table(&self, families: &mut Vec<MetricFamily>) {
@@ -600,6 +698,12 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_of_cookies_and_limits_count_under_their_own_labels() {
+        assert!(COOKIE_KINDS.iter().enumerate().all(|(at, (kind, _))| *kind as usize == at));
+        assert!(LIMITED.iter().enumerate().all(|(at, (action, _))| *action as usize == at));
+    }
 
     #[test]
     fn every_type_counts_under_its_own_label() {

@@ -41,7 +41,7 @@ pub mod rtype {
 /// Class IN; every other class is refused (D10).
 pub const CLASS_IN: u16 = 1;
 
-/// Response codes this server sends, RFC 6895 section 2.3 and RFC 6891 section 9.
+/// Response codes this server sends, RFC 6895 section 2.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Rcode {
@@ -59,11 +59,13 @@ pub enum Rcode {
     Refused = 5,
     /// EDNS version above 0 (D12).
     BadVers = 16,
+    /// Ask again with this server cookie (D19, D20), RFC 7873 section 8.
+    BadCookie = 23,
 }
 
 impl Rcode {
     /// Every code, in the order of [`Rcode::position`].
-    pub const ALL: [Rcode; 7] = [
+    pub const ALL: [Rcode; 8] = [
         Rcode::NoError,
         Rcode::FormErr,
         Rcode::ServFail,
@@ -71,6 +73,7 @@ impl Rcode {
         Rcode::NotImp,
         Rcode::Refused,
         Rcode::BadVers,
+        Rcode::BadCookie,
     ];
 
     /// The mnemonic of the IANA registry.
@@ -83,13 +86,15 @@ impl Rcode {
             Rcode::NotImp => "NOTIMP",
             Rcode::Refused => "REFUSED",
             Rcode::BadVers => "BADVERS",
+            Rcode::BadCookie => "BADCOOKIE",
         }
     }
 
-    /// A dense index for counters, `0..7`.
+    /// A dense index for counters, `0..8`.
     pub fn position(self) -> usize {
         match self {
             Rcode::BadVers => 6,
+            Rcode::BadCookie => 7,
             other => other as usize,
         }
     }
@@ -101,7 +106,7 @@ impl Rcode {
 pub enum ExtendedError {
     /// 14: the source has not delivered a complete list yet (D9).
     NotReady = 14,
-    /// 18: refused by policy (zone transfers, D10).
+    /// 18: refused by policy (zone transfers, D10; clients, D21).
     Prohibited = 18,
     /// 20: no zone of ours covers the name (D8).
     NotAuthoritative = 20,
@@ -133,6 +138,7 @@ mod tests {
             ("NOTIMP", 4, 4),
             ("REFUSED", 5, 5),
             ("BADVERS", 16, 6),
+            ("BADCOOKIE", 23, 7),
         ];
         assert_eq!(names, expected);
     }

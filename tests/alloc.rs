@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globaldns::metrics::Counters;
+use globaldns::serve::access::Access;
+use globaldns::serve::cookies::{Cookies, Secrets};
+use globaldns::serve::limiter::{Limiter, Limits};
 use globaldns::serve::listen;
-use globaldns::serve::responder::{Responder, Settings};
+use globaldns::serve::responder::{Guard, Responder, Settings};
 use globaldns::serve::udp::Workers;
 use globaldns::wire::name::Name;
 use globaldns::wire::rtype::{A, AAAA, ANY, AXFR, NS, SOA, TXT};
@@ -24,7 +27,7 @@ const QUERIES: usize = 100_000;
 /// Queries on their way at a time, so that workers see batches.
 const WINDOW: usize = 16;
 
-fn responder() -> Arc<Responder> {
+fn responder(guard: Guard) -> Arc<Responder> {
     let name = |text: &str| Name::parse(text).expect(text);
     let zones = Zones::new(vec![name("global"), name("eu.global")], name("cluster.local"), 1_700_000_000);
     let table = Table::new(zones.expect("valid zones"));
@@ -38,7 +41,18 @@ fn responder() -> Arc<Responder> {
     }
     table.set_complete();
     let settings = Settings { ttl: 30, negative_ttl: 5, rotate: true, nsid: b"pod-1".to_vec() };
-    Arc::new(Responder::new(Arc::new(table), settings, vec![IpAddr::from([10, 96, 0, 9])]))
+    Arc::new(Responder::new(Arc::new(table), settings, vec![IpAddr::from([10, 96, 0, 9])]).guarded(guard))
+}
+
+/// All that can be asked of clients; most replies are above the limit, and every one of those is sent in its short form.
+fn guard() -> Guard {
+    let networks = |text: &str| [text.parse().expect(text)];
+    let exempt = Access::only(&[]);
+    Guard {
+        cookies: Some(Arc::new(Cookies::new(Secrets::new([1; 16], &[[2; 16]])))),
+        limiter: Some(Limiter::new(Limits { rate: 1000, prefix_v4: 24, prefix_v6: 56, slip: 1, exempt })),
+        access: Access::new(&networks("127.0.0.0/8"), &networks("127.0.0.9")),
+    }
 }
 
 /// A query, with an OPT that holds `options` if there are any to hold.
@@ -56,6 +70,9 @@ fn query(name: &str, qtype: u16, options: Option<&[u8]>) -> Vec<u8> {
 
 fn questions() -> Vec<Vec<u8>> {
     let nsid = [0, 3, 0, 0];
+    let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+    let no_cookie = [&[0, 10, 0, 24], &[7; 24][..]].concat();
+    let malformed = [0, 10, 0, 1, 1];
     let unknown = [0xff, 0xfe, 0, 2, 7, 7];
     let mut answered_badly = query("echo.default.global", A, None);
     answered_badly.push(0);
@@ -65,6 +82,9 @@ fn questions() -> Vec<Vec<u8>> {
         query("echo.default.global", AAAA, None),
         query("echo.default.global", A, Some(&nsid)),
         query("echo.default.global", A, Some(&unknown)),
+        query("echo.default.global", A, Some(&cookie)),
+        query("echo.default.global", A, Some(&no_cookie)),
+        query("echo.default.global", A, Some(&malformed)),
         query("many.global", A, Some(&[])),
         query("many.global", A, None),
         query("any.thing.wild.global", A, None),
@@ -96,11 +116,13 @@ fn ask(client: &UdpSocket, questions: &[Vec<u8>], count: usize) {
     }
 }
 
-/// [D1] [D3] [D4] [D5] [D7] [D8] [D10] [D11] [D12] [D13] [D18]
+/// [D1] [D3] [D4] [D5] [D7] [D8] [D10] [D11] [D12] [D13] [D18] [D19] [D20] [D21]
 #[test]
 fn answering_over_udp_allocates_nothing() {
-    let responder = responder();
-    for listen in ["127.0.0.1:0", "0.0.0.0:0"] {
+    for (listen, guard) in
+        [("127.0.0.1:0", Guard::default()), ("0.0.0.0:0", Guard::default()), ("127.0.0.1:0", guard())]
+    {
+        let responder = responder(guard);
         let listener = listen::dns(listen.parse().expect("an address"), false, 2).expect("a free port");
         let port = listener.udp[0].local_addr().expect("bound").port();
         let mut workers = Workers::default();

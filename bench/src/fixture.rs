@@ -48,7 +48,7 @@ impl Fixture {
             Settings { ttl: TTL, negative_ttl: NEGATIVE_TTL, rotate: true, nsid: b"bench".to_vec() };
         let responder = Arc::new(Responder::new(index.table().clone(), settings, Vec::new()));
         let peer = SocketAddr::from(([192, 0, 2, 1], 4000));
-        let arrival = Arrival::new(Transport::Udp, peer, IpAddr::from([192, 0, 2, 53]));
+        let arrival = Arrival::new(Transport::Udp, peer, IpAddr::from([192, 0, 2, 53]), 1_700_000_000);
         let counters = Arc::new(Counters::alone(1));
         Fixture { index, responder, counters, arrival, workers: Mutex::default() }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
+use super::clients::ClientArgs;
 use super::plugin;
 use super::table::TableArgs;
 use crate::app;
@@ -22,6 +23,8 @@ use crate::wire::reply::MAX_NSID;
 pub(super) struct Serve {
     #[command(flatten)]
     table: TableArgs,
+    #[command(flatten)]
+    clients: ClientArgs,
 
     /// Always give addresses in listed order instead of taking turns
     #[arg(long, env = "GLOBALDNS_NO_ROTATE", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
@@ -225,6 +228,7 @@ impl Serve {
                     .to_owned(),
             ));
         }
+        let clients = self.clients.config()?;
         let answers = Settings {
             ttl: table.policy.ttl,
             negative_ttl: table.negative_ttl,
@@ -247,6 +251,9 @@ impl Serve {
                 timeout: self.stub_domains_timeout,
             }),
             state: self.state_dir.map(|directory| State { directory, max_age: self.state_max_age }),
+            cookies: clients.cookies,
+            rate_limit: clients.rate_limit,
+            access: clients.access,
         })
     }
 }

@@ -47,6 +47,9 @@ fn config(sources: Sources) -> Config {
         metrics_compat: MetricsCompat::Off,
         stub_domains: None,
         state: None,
+        cookies: None,
+        rate_limit: None,
+        access: None,
     }
 }
 

@@ -8,7 +8,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 
 use super::hickory::Handler;
-use super::responder::{Arrival, Outcome, Responder, Settings};
+use super::responder::{Arrival, Guard, Outcome, Responder, Settings};
 use crate::metrics::Counters;
 use crate::wire::name::Name;
 use crate::wire::{Rcode, Transport};
@@ -46,9 +46,18 @@ pub fn settings() -> Settings {
 
 impl Fixture {
     pub fn new(table: Arc<Table>, settings: Settings, advertised: &[&str]) -> Fixture {
-        let zones = table.zones().count();
         let advertised = advertised.iter().map(|a| a.parse().expect(a)).collect();
-        let responder = Arc::new(Responder::new(table, settings, advertised));
+        Fixture::of(Responder::new(table, settings, advertised))
+    }
+
+    /// Without name server addresses, and asking this of clients.
+    pub fn guarded(table: Arc<Table>, guard: Guard) -> Fixture {
+        Fixture::of(Responder::new(table, settings(), Vec::new()).guarded(guard))
+    }
+
+    fn of(responder: Responder) -> Fixture {
+        let zones = responder.table().zones().count();
+        let responder = Arc::new(responder);
         let counters = Arc::new(Counters::new(zones));
         let handler = Handler::new(responder.clone(), counters.clone());
         Fixture { responder, counters, handler }
@@ -56,13 +65,17 @@ impl Fixture {
 
     pub fn arrival(transport: Transport) -> Arrival {
         let peer: SocketAddr = "192.0.2.1:4000".parse().expect("valid");
-        Arrival::new(transport, peer, "192.0.2.53".parse().expect("valid"))
+        Arrival::new(transport, peer, "192.0.2.53".parse().expect("valid"), SERIAL)
     }
 
     /// By the responder alone.
     pub fn fast(&self, message: &[u8], transport: Transport) -> Result<Vec<u8>, Outcome> {
+        self.fast_to(message, Self::arrival(transport))
+    }
+
+    pub fn fast_to(&self, message: &[u8], arrival: Arrival) -> Result<Vec<u8>, Outcome> {
         let mut out = vec![0; 65535];
-        match self.responder.respond(message, Self::arrival(transport), &self.counters, &mut out) {
+        match self.responder.respond(message, arrival, &self.counters, &mut out) {
             Outcome::Reply(length) => Ok(out[..length].to_vec()),
             other => Err(other),
         }
@@ -70,8 +83,12 @@ impl Fixture {
 
     /// By the general path alone.
     pub fn general(&self, message: &[u8], transport: Transport) -> Result<Vec<u8>, Outcome> {
+        self.general_to(message, Self::arrival(transport))
+    }
+
+    pub fn general_to(&self, message: &[u8], arrival: Arrival) -> Result<Vec<u8>, Outcome> {
         let mut out = vec![0; 65535];
-        match self.handler.respond(message, Self::arrival(transport), &mut out) {
+        match self.handler.respond(message, arrival, &mut out) {
             Outcome::Reply(length) => Ok(out[..length].to_vec()),
             other => Err(other),
         }
@@ -86,7 +103,8 @@ impl Fixture {
         reply.ok()
     }
 
-    /// Asks `NAME TYPE [+udp=SIZE] [+do] [+nsid] [+tcp] [+class=CH] [+edns=VERSION]` and renders the reply.
+    /// Asks `NAME TYPE [+udp=SIZE] [+do] [+nsid] [+tcp] [+class=CH] [+edns=VERSION]
+    /// [+cookie=HEX]` and renders the reply.
     pub fn dig(&self, text: &str) -> Vec<String> {
         let (message, transport) = query(text);
         render(&self.ask(&message, transport).unwrap_or_default())
@@ -120,6 +138,11 @@ pub fn query(text: &str) -> (Vec<u8>, Transport) {
                 edns.get_or_insert_default().set_version(value.parse().expect("a version"));
             }
             "+nsid" => edns.get_or_insert_default().options_mut().insert(EdnsOption::Unknown(3, vec![])),
+            "+cookie" => {
+                let octet = |at: usize| u8::from_str_radix(&value[2 * at..][..2], 16).expect("hexadecimal");
+                let cookie = EdnsOption::Unknown(10, (0..value.len() / 2).map(octet).collect());
+                edns.get_or_insert_default().options_mut().insert(cookie);
+            }
             "+tcp" => transport = Transport::Tcp,
             "+class" => {
                 question.set_query_class(value.parse::<DNSClass>().expect("a class"));
@@ -176,6 +199,10 @@ pub fn render(reply: &[u8]) -> Vec<String> {
             let data = Vec::<u8>::try_from(option).expect("an option encodes");
             match u16::from(*code) {
                 3 => text.push_str(&format!(" nsid={}", String::from_utf8_lossy(&data))),
+                10 => {
+                    text.push_str(" cookie=");
+                    data.iter().for_each(|octet| text.push_str(&format!("{octet:02x}")));
+                }
                 15 => text.push_str(&format!(" ede={}", u16::from_be_bytes([data[0], data[1]]))),
                 other => text.push_str(&format!(" option={other}")),
             }

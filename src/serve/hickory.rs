@@ -21,15 +21,16 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Queries};
 
 use super::responder::{Arrival, Content, Decision, Outcome, Responder};
+use crate::lifecycle::unix_now;
 use crate::metrics::{Counted, Counters};
 use crate::wire::probe;
 use crate::wire::query::{Edns, Query, Refusal, Unanswerable};
 use crate::wire::reply::{self, UDP_PAYLOAD};
-use crate::wire::{Rcode, Transport};
+use crate::wire::{ExtendedError, Rcode, Transport};
 use crate::zone::answer::Family;
 use crate::zone::{SOA_TIMERS, Zone};
 
-/// Answers hickory's requests.
+/// Answers hickory's requests. Who counts replies (D20) does so before this.
 #[derive(Clone)]
 pub struct Handler {
     responder: Arc<Responder>,
@@ -154,7 +155,7 @@ impl Handler {
             Err(Unanswerable::Refuse(refusal)) => {
                 self.responder.refuse(&refusal, arrival, &self.counters, out)
             }
-            Err(Unanswerable::Silence) => {
+            Err(Unanswerable::Silence | Unanswerable::Cookie(..)) => {
                 self.counters.silence(arrival.transport);
                 Outcome::Silence
             }
@@ -164,11 +165,10 @@ impl Handler {
     /// Decides and counts; `None` for silence.
     fn prepare(&self, request: &Request, arrival: Arrival) -> Option<Prepared> {
         let mut queries = None;
-        let (edns, rcode, error, zone, qtype, records) = match self
-            .responder
-            .understand(request.as_slice(), arrival)
-        {
-            Err(Unanswerable::Silence) => {
+        let understood = self.responder.understand(request.as_slice(), arrival);
+        let cookie = |edns| self.responder.cookie(edns, arrival, &self.counters);
+        let (edns, cookie, rcode, error, zone, qtype, records) = match understood {
+            Err(Unanswerable::Silence | Unanswerable::Cookie(..)) => {
                 self.counters.silence(arrival.transport);
                 return None;
             }
@@ -176,29 +176,42 @@ impl Handler {
                 if refusal.question.is_empty() {
                     queries = Some(Queries::read(&mut BinDecoder::new(&[]), 0).ok()?);
                 }
-                (refusal.edns, refusal.rcode, None, None, 0, None)
+                let cookie = cookie(refusal.edns);
+                let (rcode, error) =
+                    self.responder.reply_to_refused(&refusal, cookie, arrival, &self.counters);
+                (refusal.edns, cookie, rcode, error, None, 0, None)
             }
             Ok(query) => {
+                let (edns, cookie) = (query.edns, cookie(query.edns));
                 let reader = self.responder.table().read();
                 match self.responder.decide(&query, arrival, &reader) {
                     Decision::Refuse { rcode, error, zone } => {
-                        (query.edns, rcode, error, zone.map(Zone::index), query.qtype, None)
+                        (edns, cookie, rcode, error, zone.map(Zone::index), query.qtype, None)
+                    }
+                    Decision::Deny => {
+                        self.counters.denied(arrival.transport);
+                        let error = Some(ExtendedError::Prohibited);
+                        (edns, cookie, Rcode::Refused, error, None, query.qtype, None)
                     }
                     Decision::Answer { zone, apex_at, content } => {
                         // A name our parser accepted is one for hickory, too.
                         let records = self.records(&query, zone, apex_at, content, arrival)?;
-                        (query.edns, content.rcode(), None, Some(zone.index()), query.qtype, Some(records))
+                        let zone = Some(zone.index());
+                        (edns, cookie, content.rcode(), None, zone, query.qtype, Some(records))
                     }
                 }
             }
         };
         let authoritative = records.is_some();
         let records = records.unwrap_or_default();
-        let opt = self.responder.opt(edns, error).map(|opt| {
+        let opt = self.responder.opt(edns, cookie, error).map(|opt| {
             let mut out = HickoryEdns::new();
             out.set_max_payload(UDP_PAYLOAD).set_version(0).set_dnssec_ok(opt.query.dnssec_ok);
             if let Some(nsid) = opt.nsid() {
                 out.options_mut().insert(EdnsOption::Unknown(Edns::NSID, nsid.to_vec()));
+            }
+            if let Some(cookie) = opt.cookie {
+                out.options_mut().insert(EdnsOption::Unknown(Edns::COOKIE, cookie.to_vec()));
             }
             if let Some(error) = error {
                 let code = (error as u16).to_be_bytes().to_vec();
@@ -304,7 +317,7 @@ impl RequestHandler for Handler {
             Protocol::Udp => Transport::Udp,
             _ => Transport::Tcp,
         };
-        let arrival = Arrival::new(transport, request.src(), IpAddr::from([0, 0, 0, 0]));
+        let arrival = Arrival::new(transport, request.src(), IpAddr::from([0, 0, 0, 0]), unix_now());
         let sent = match self.prepare(request, arrival) {
             Some(prepared) => response.send_response(prepared.message(request)).await,
             None => Err(NetError::from("a message that gets no reply")),

@@ -12,13 +12,15 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 
+use super::access::Access;
+use super::cookies::{Cookies, Secrets, is_malformed};
 use super::fixture::{SERIAL, host, render};
 use super::hickory::Handler;
-use super::responder::{Arrival, Outcome, Responder, Settings};
-use crate::metrics::Counters;
+use super::responder::{Arrival, Guard, Outcome, Responder, Settings};
+use crate::metrics::{CookieKind, Counters};
 use crate::wire::name::{MAX_LABEL, MAX_WIRE, Name};
 use crate::wire::probe;
-use crate::wire::query::{self, HEADER, Query, Unanswerable};
+use crate::wire::query::{self, Edns, HEADER, Query, Unanswerable};
 use crate::wire::reply::{self, MAX_NSID, TCP_LIMIT, UDP_PAYLOAD};
 use crate::wire::{CLASS_IN, Transport, rtype};
 use crate::zone::answer::Answers;
@@ -118,9 +120,26 @@ impl Scene {
         if switches & 0x0e != 0x0e {
             table.set_complete();
         }
-        let responder = Arc::new(Responder::new(Arc::new(table), settings, advertised));
+        let responder = Responder::new(Arc::new(table), settings, advertised).guarded(guard(switches));
+        let responder = Arc::new(responder);
         Scene { responder, apexes, hosts: names }
     }
+}
+
+/// What is asked of clients: replies are not counted (D20), since the paths answer one after the other.
+fn guard(switches: u8) -> Guard {
+    let network = |text: &str| [text.parse().expect(text)];
+    let cookies = (switches & 0x10 != 0).then(|| Arc::new(Cookies::new(secrets())));
+    let access = match switches & 0x60 {
+        0x60 => Access::new(&network("192.0.2.0/24"), &[]),
+        0x40 => Access::new(&[], &network("192.0.2.0/25")),
+        _ => None,
+    };
+    Guard { cookies, limiter: None, access }
+}
+
+fn secrets() -> Secrets {
+    Secrets::new([1; 16], &[[2; 16]])
 }
 
 /// So many addresses of one family, the other or both.
@@ -200,15 +219,17 @@ fn arrival(octets: &mut Octets<'_>) -> Arrival {
     .parse()
     .expect("valid");
     let local = octets.pick(&["192.0.2.53", "2001:db8::53", "::ffff:192.0.2.53", "0.0.0.0", "::"]);
-    Arrival::new(transport, peer, local.parse().expect("valid"))
+    Arrival::new(transport, peer, local.parse().expect("valid"), SERIAL)
 }
 
 /// A message, and whether it is a query for certain.
-fn message(octets: &mut Octets<'_>, scene: &Scene) -> (Vec<u8>, bool) {
-    if octets.below(8) == 0 {
-        return (octets.rest().to_vec(), false);
+fn message(octets: &mut Octets<'_>, scene: &Scene, arrival: Arrival) -> (Vec<u8>, bool) {
+    match octets.below(16) {
+        0 | 8 => return (octets.rest().to_vec(), false),
+        15 => return (cookie_request(octets, arrival), false),
+        _ => {}
     }
-    let mut message = valid_query(octets, scene);
+    let mut message = valid_query(octets, scene, arrival);
     if !octets.one_in(3) {
         return (message, true);
     }
@@ -229,7 +250,36 @@ fn message(octets: &mut Octets<'_>, scene: &Scene) -> (Vec<u8>, bool) {
     (message, false)
 }
 
-fn valid_query(octets: &mut Octets<'_>, scene: &Scene) -> Vec<u8> {
+/// No question, and a cookie.
+fn cookie_request(octets: &mut Octets<'_>, arrival: Arrival) -> Vec<u8> {
+    let mut message = octets.many(2);
+    message.extend([octets.octet() & 0x07, octets.octet(), 0, 0, 0, 0, 0, 0, 0, 1]);
+    let cookie = cookie(octets, arrival);
+    let option = [[0, 10], (cookie.len() as u16).to_be_bytes()].concat();
+    record(&mut message, &[0], rtype::OPT, 1232, [0; 4], &[option, cookie].concat());
+    if octets.one_in(4) {
+        other_record(octets, &mut message);
+    }
+    message
+}
+
+/// What a COOKIE option may hold: a good cookie, one of each kind that is not, and anything.
+fn cookie(octets: &mut Octets<'_>, arrival: Arrival) -> Vec<u8> {
+    let client = octets.many(8);
+    let made = SERIAL - octets.pick(&[0, 1801, 3601]);
+    let made_by = if octets.one_in(4) { Secrets::new([2; 16], &[]) } else { secrets() };
+    let good = Cookies::new(made_by).judge(&client, arrival.peer.ip(), made);
+    match (octets.below(4), good.reply) {
+        (0 | 1, Some(good)) => good.to_vec(),
+        (2, _) => client,
+        _ => {
+            let length = octets.pick(&[0, 7, 9, 15, 16, 23, 24, 40, 41]);
+            octets.many(length)
+        }
+    }
+}
+
+fn valid_query(octets: &mut Octets<'_>, scene: &Scene, arrival: Arrival) -> Vec<u8> {
     let mut message = octets.many(2);
     // Whatever a query's header says beside QR and opcode is no reason not to answer it.
     message.extend([octets.octet() & 0x07, octets.octet(), 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -255,9 +305,14 @@ fn valid_query(octets: &mut Octets<'_>, scene: &Scene) -> Vec<u8> {
         let version = u8::from(octets.one_in(16));
         let mut options = Vec::new();
         for _ in 0..octets.below(3) {
-            let code = if octets.one_in(2) { octets.u16() } else { octets.pick(&[3, 3, 8, 10, 12, 15]) };
-            let data = octets.below(12);
-            let data = octets.many(data);
+            let code = if octets.one_in(2) { octets.u16() } else { octets.pick(&[3, 3, 8, 10, 10, 15]) };
+            let data = match code {
+                Edns::COOKIE => cookie(octets, arrival),
+                _ => {
+                    let length = octets.below(12);
+                    octets.many(length)
+                }
+            };
             options.extend([code, data.len() as u16].map(u16::to_be_bytes).as_flattened());
             options.extend(data);
         }
@@ -374,7 +429,7 @@ pub fn check(octets: &[u8]) -> Vec<Option<Vec<String>>> {
     while said.is_empty() || !octets.0.is_empty() && said.len() < 4 {
         let arrival = arrival(&mut octets);
         let turn = octets.octet();
-        let (message, is_query) = message(&mut octets, &scene);
+        let (message, is_query) = message(&mut octets, &scene, arrival);
         if is_query {
             assert!(query::parse(&message).is_ok(), "{message:?} was not understood");
         }
@@ -428,7 +483,7 @@ fn compare(responder: &Arc<Responder>, message: &[u8], arrival: Arrival, turn: u
         return None;
     };
     let [said, general_said] =
-        [&byte, &general].map(|reply| keeps_the_rules(message, reply, &understood, arrival));
+        [&byte, &general].map(|reply| keeps_the_rules(responder, message, reply, &understood, arrival));
     let protocol = if arrival.transport == Transport::Udp { Protocol::Udp } else { Protocol::Tcp };
     if Request::from_bytes(message.to_vec(), arrival.peer, protocol).is_err() {
         match understood {
@@ -464,8 +519,10 @@ fn taken(mut out: Vec<u8>, outcome: Outcome) -> Option<Vec<u8>> {
     }
 }
 
-/// A reply decodes to its end, is within its limit, and its header, question and OPT are those D1 and D12 ask for.
+/// A reply decodes to its end, is within its limit, its header, question and OPT are those D1 and D12 ask for, and its
+/// cookie is that of D19.
 fn keeps_the_rules(
+    responder: &Responder,
     message: &[u8],
     reply: &[u8],
     understood: &Result<Query<'_>, Unanswerable<'_>>,
@@ -474,7 +531,7 @@ fn keeps_the_rules(
     let (question, edns) = match understood {
         Ok(query) => (query.question, query.edns),
         Err(Unanswerable::Refuse(refusal)) => (refusal.question, refusal.edns),
-        Err(Unanswerable::Silence) => panic!("a reply to {message:?}"),
+        Err(Unanswerable::Silence | Unanswerable::Cookie(..)) => panic!("a reply to {message:?}"),
     };
     assert!(reply.len() <= usize::from(reply::limit(arrival.transport, edns)), "too long: {reply:?}");
     assert_eq!(reply[..2], message[..2], "the id");
@@ -487,9 +544,32 @@ fn keeps_the_rules(
     assert!(Message::read(&mut decoder).is_ok() && decoder.is_empty(), "{reply:?} does not decode");
     let said = render(reply);
     let positive = ["NOERROR ", "NXDOMAIN "].iter().any(|code| said[0].starts_with(code));
+    // What asks for a cookie alone gets no answer that could be authoritative.
+    let positive = positive && !question.is_empty();
     assert_eq!(said[0].contains(" aa"), positive, "{said:?}");
     assert_eq!(said.last().is_some_and(|line| line.starts_with("OPT ")), edns.is_some(), "{said:?}");
+    keeps_the_rules_of_cookies(responder, edns, &said, arrival);
     said
+}
+
+fn keeps_the_rules_of_cookies(
+    responder: &Responder,
+    edns: Option<Edns<'_>>,
+    said: &[String],
+    arrival: Arrival,
+) {
+    let given = said.last().and_then(|line| line.split_once(" cookie=")?.1.split(' ').next());
+    let sent = edns.and_then(|edns| edns.cookie).filter(|cookie| !is_malformed(cookie));
+    let (Some(cookies), Some(sent)) = (&responder.guard().cookies, sent) else {
+        assert_eq!(given, None, "{said:?}");
+        return;
+    };
+    let given = given.unwrap_or_else(|| panic!("no cookie in {said:?}")).as_bytes().chunks(2);
+    let octet = |hex: &[u8]| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok();
+    let given: Vec<u8> = given.filter_map(octet).collect();
+    assert_eq!(given[..8], sent[..8], "the client's cookie in {said:?}");
+    let judged = cookies.judge(&given, arrival.peer.ip(), arrival.at);
+    assert_eq!((judged.kind, judged.reply), (CookieKind::Valid, given[..].try_into().ok()), "{said:?}");
 }
 
 /// The same but for records at the ends of sections; TC on the general path if they are no glue.

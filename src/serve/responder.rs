@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::metrics::{Counted, Counters};
+use super::access::Access;
+use super::cookies::{self, Cookies, Judged};
+use super::limiter::{Limiter, Verdict};
+use crate::metrics::{CookieKind, Counted, Counters, Limited};
 use crate::wire::name::MAX_WIRE;
 use crate::wire::probe;
 use crate::wire::query::{self, Edns, Query, Refusal, Unanswerable};
@@ -38,6 +41,17 @@ pub struct Settings {
     pub nsid: Vec<u8>,
 }
 
+/// What is asked of clients before they are answered. Nothing, by default.
+#[derive(Default)]
+pub struct Guard {
+    /// `--cookies` (D19).
+    pub cookies: Option<Arc<Cookies>>,
+    /// `--rate-limit` (D20).
+    pub limiter: Option<Limiter>,
+    /// `--allow` and `--deny` (D21).
+    pub access: Option<Access>,
+}
+
 /// How a message reached us.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
@@ -47,13 +61,15 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// The address it was sent to: what the name server's address is if none is configured (D5).
     pub local: IpAddr,
+    /// The Unix second it came in.
+    pub at: u32,
 }
 
 impl Arrival {
     /// An arrival, with IPv4 addresses in IPv6 form unwrapped.
-    pub fn new(transport: Transport, peer: SocketAddr, local: IpAddr) -> Arrival {
+    pub fn new(transport: Transport, peer: SocketAddr, local: IpAddr, at: u32) -> Arrival {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        Arrival { transport, peer, local: local.to_canonical() }
+        Arrival { transport, peer, local: local.to_canonical(), at }
     }
 
     fn counted<'z>(&self, zone: Option<&'z Zone>, qtype: u16) -> Counted<'z> {
@@ -84,6 +100,8 @@ pub enum Decision<'t> {
         /// The covering zone, if that far was read.
         zone: Option<&'t Zone>,
     },
+    /// REFUSED, as the client may not ask (D21).
+    Deny,
     /// An authoritative answer.
     Answer {
         /// The zone that answers.
@@ -157,18 +175,30 @@ impl<'m> Begun<'m> {
 pub struct Responder {
     table: Arc<Table>,
     settings: Settings,
+    guard: Guard,
     advertised: ArcSwap<Vec<IpAddr>>,
 }
 
 impl Responder {
     /// A responder; `advertised` are the configured name server addresses, if any.
     pub fn new(table: Arc<Table>, settings: Settings, advertised: Vec<IpAddr>) -> Responder {
-        Responder { table, settings, advertised: ArcSwap::from_pointee(advertised) }
+        let guard = Guard::default();
+        Responder { table, settings, guard, advertised: ArcSwap::from_pointee(advertised) }
+    }
+
+    /// The same, asking this of clients.
+    pub fn guarded(self, guard: Guard) -> Responder {
+        Responder { guard, ..self }
     }
 
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What it asks of clients.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// The table it answers from.
@@ -211,7 +241,7 @@ impl Responder {
             && query.plain
         {
             begun.name = query.lower_name(room);
-            begun.course = Some(self.place(query, begun.name));
+            begun.course = Some(self.place(query, begun.name, arrival));
         }
         begun
     }
@@ -227,24 +257,69 @@ impl Responder {
     ) -> Outcome {
         #[cfg(test)]
         crate::panics::trip("finish", begun.name);
+        if let Some(limiter) = &self.guard.limiter
+            && arrival.transport == Transport::Udp
+            && let Some(outcome) = self.limit(limiter, &begun.query, arrival, counters, out)
+        {
+            return outcome;
+        }
         match (begun.query, begun.course) {
             (Ok(query), Some(course)) => {
                 let decision = self.conclude(&query, course, begun.sighting, begun.name, arrival, reader);
                 self.write(&query, decision, arrival, counters, out)
             }
             (Ok(_), None) => Outcome::Declined,
-            (Err(Unanswerable::Silence), _) => {
+            (Err(Unanswerable::Refuse(refusal)), _) => self.refuse(&refusal, arrival, counters, out),
+            // What asks for a cookie alone was made a refusal.
+            (Err(Unanswerable::Silence | Unanswerable::Cookie(..)), _) => {
                 counters.silence(arrival.transport);
                 Outcome::Silence
             }
-            (Err(Unanswerable::Refuse(refusal)), _) => self.refuse(&refusal, arrival, counters, out),
         }
     }
 
     /// A message as a query, or what it deserves instead. Source port 0 can never be answered (D11).
     pub fn understand<'m>(&self, message: &'m [u8], arrival: Arrival) -> Result<Query<'m>, Unanswerable<'m>> {
         let query = query::parse(message);
-        if arrival.peer.port() == 0 { Err(Unanswerable::Silence) } else { query }
+        if arrival.peer.port() == 0 {
+            return Err(Unanswerable::Silence);
+        }
+        let malformed = |edns: Option<Edns<'_>>| {
+            self.guard.cookies.is_some()
+                && edns.and_then(|edns| edns.cookie).is_some_and(cookies::is_malformed)
+        };
+        let refuse =
+            |head, rcode, question, edns| Err(Unanswerable::Refuse(Refusal { head, rcode, question, edns }));
+        match query {
+            Ok(Query { head, question, edns, .. }) if malformed(edns) => {
+                refuse(head, Rcode::FormErr, question, edns)
+            }
+            Err(Unanswerable::Cookie(head, edns)) => match self.guard.cookies {
+                None => refuse(head, Rcode::FormErr, &[], None),
+                Some(_) if malformed(Some(edns)) => refuse(head, Rcode::FormErr, &[], Some(edns)),
+                Some(_) => refuse(head, Rcode::NoError, &[], Some(edns)),
+            },
+            query => query,
+        }
+    }
+
+    /// What the reply says to a message that is no query: the code, and an extended error.
+    pub fn reply_to_refused(
+        &self,
+        refusal: &Refusal<'_>,
+        cookie: Option<Judged>,
+        arrival: Arrival,
+        counters: &Counters,
+    ) -> (Rcode, Option<ExtendedError>) {
+        match (refusal.rcode, cookie) {
+            // RFC 7873 section 5.4: no question, and a cookie asked for or shown.
+            (Rcode::NoError, _) if !self.admits(arrival) => {
+                counters.denied(arrival.transport);
+                (Rcode::Refused, Some(ExtendedError::Prohibited))
+            }
+            (Rcode::NoError, Some(Judged { kind: CookieKind::Invalid, .. })) => (Rcode::BadCookie, None),
+            (rcode, _) => (rcode, None),
+        }
     }
 
     /// Writes the reply to a message that is no query.
@@ -255,11 +330,90 @@ impl Responder {
         counters: &Counters,
         out: &mut [u8],
     ) -> Outcome {
-        let opt = self.opt(refusal.edns, None);
+        let cookie = self.cookie(refusal.edns, arrival, counters);
+        let (rcode, error) = self.reply_to_refused(refusal, cookie, arrival, counters);
+        let opt = self.opt(refusal.edns, cookie, error);
         let limit = reply::limit(arrival.transport, refusal.edns);
         let reply = Reply::new(out, refusal.question, limit, opt_len(opt));
-        counters.reply(arrival.counted(None, 0), refusal.rcode, false);
-        Outcome::Reply(reply.finish(refusal.head, refusal.rcode, false, opt))
+        counters.reply(arrival.counted(None, 0), rcode, false);
+        Outcome::Reply(reply.finish(refusal.head, rcode, false, opt))
+    }
+
+    /// What becomes of a message over UDP whose sender is over the limit (D20); `None` if it is not.
+    fn limit(
+        &self,
+        limiter: &Limiter,
+        query: &Result<Query<'_>, Unanswerable<'_>>,
+        arrival: Arrival,
+        counters: &Counters,
+        out: &mut [u8],
+    ) -> Option<Outcome> {
+        let edns = match query {
+            Ok(query) => query.edns,
+            Err(Unanswerable::Refuse(refusal)) => refusal.edns,
+            Err(_) => return None,
+        };
+        // Who sends a good cookie is where it says it is.
+        if self.judge(edns, arrival).is_some_and(|cookie| cookie.kind == CookieKind::Valid) {
+            return None;
+        }
+        match limiter.take(arrival.peer.ip(), arrival.at) {
+            Verdict::Pass => None,
+            Verdict::Slip => Some(self.slip(query, arrival, counters, out)),
+            Verdict::Drop => {
+                counters.limited(Limited::Dropped);
+                Some(Outcome::Silence)
+            }
+        }
+    }
+
+    /// The short reply: nothing that makes it longer than the query, but for a server cookie.
+    fn slip(
+        &self,
+        query: &Result<Query<'_>, Unanswerable<'_>>,
+        arrival: Arrival,
+        counters: &Counters,
+        out: &mut [u8],
+    ) -> Outcome {
+        let query = match query {
+            Ok(query) => query,
+            Err(Unanswerable::Refuse(refusal)) => {
+                counters.limited(Limited::Error);
+                let refusal = Refusal { edns: without_nsid(refusal.edns), ..*refusal };
+                return self.refuse(&refusal, arrival, counters, out);
+            }
+            Err(_) => return Outcome::Silence,
+        };
+        let cookie = self.cookie(query.edns, arrival, counters);
+        let opt = self.opt(without_nsid(query.edns), cookie, None);
+        let mut reply =
+            Reply::new(out, query.question, reply::limit(arrival.transport, query.edns), opt_len(opt));
+        let rcode = if cookie.is_some() {
+            counters.limited(Limited::BadCookie);
+            Rcode::BadCookie
+        } else {
+            counters.limited(Limited::Truncated);
+            reply.truncate();
+            Rcode::NoError
+        };
+        counters.reply(arrival.counted(None, query.qtype), rcode, reply.is_truncated());
+        Outcome::Reply(reply.finish(query.head, rcode, false, opt))
+    }
+
+    /// Whether the client may ask (D21).
+    fn admits(&self, arrival: Arrival) -> bool {
+        self.guard.access.as_ref().is_none_or(|access| access.allows(arrival.peer.ip()))
+    }
+
+    /// What the client's cookie is worth (D19), if it sent one and we look at them.
+    fn judge(&self, edns: Option<Edns<'_>>, arrival: Arrival) -> Option<Judged> {
+        let (cookies, option) = (self.guard.cookies.as_ref()?, edns?.cookie?);
+        Some(cookies.judge(option, arrival.peer.ip(), arrival.at))
+    }
+
+    /// The same, counted: once for each reply.
+    pub fn cookie(&self, edns: Option<Edns<'_>>, arrival: Arrival, counters: &Counters) -> Option<Judged> {
+        self.judge(edns, arrival).inspect(|cookie| counters.cookie(cookie.kind))
     }
 
     /// Answers a message that makes us panic, with SERVFAIL and nothing else (L9); it is read no further than it
@@ -281,16 +435,19 @@ impl Responder {
     pub fn decide<'t>(&'t self, query: &Query<'_>, arrival: Arrival, reader: &'t Reader<'_>) -> Decision<'t> {
         let mut room = [0; MAX_WIRE];
         let name = query.lower_name(&mut room);
-        let course = self.place(query, name);
+        let course = self.place(query, name, arrival);
         self.conclude(query, course, None, name, arrival, reader)
     }
 
-    /// Where to look for the answer, or what the reply says without looking. The order is D1's: version, class, type,
-    /// zone.
-    fn place(&self, query: &Query<'_>, name: &[u8]) -> Course<'_> {
+    /// Where to look for the answer, or what the reply says without looking. The order is D1's: version, client,
+    /// class, type, zone.
+    fn place(&self, query: &Query<'_>, name: &[u8], arrival: Arrival) -> Course<'_> {
         let refuse = |rcode, error, zone| Course::Decided(Decision::Refuse { rcode, error, zone });
         if query.edns.is_some_and(|edns| edns.version > 0) {
             return refuse(Rcode::BadVers, None, None);
+        }
+        if !self.admits(arrival) {
+            return Course::Decided(Decision::Deny);
         }
         if query.qclass != CLASS_IN {
             return refuse(Rcode::Refused, Some(ExtendedError::Prohibited), None);
@@ -399,12 +556,15 @@ impl Responder {
         out: &mut [u8],
     ) -> Outcome {
         let limit = reply::limit(arrival.transport, query.edns);
-        let (rcode, opt, zone) = match decision {
-            Decision::Refuse { rcode, error, zone } => (rcode, self.opt(query.edns, error), zone),
-            Decision::Answer { zone, content, .. } => {
-                (content.rcode(), self.opt(query.edns, None), Some(zone))
+        let (rcode, error, zone) = match decision {
+            Decision::Refuse { rcode, error, zone } => (rcode, error, zone),
+            Decision::Deny => {
+                counters.denied(arrival.transport);
+                (Rcode::Refused, Some(ExtendedError::Prohibited), None)
             }
+            Decision::Answer { zone, content, .. } => (content.rcode(), None, Some(zone)),
         };
+        let opt = self.opt(query.edns, self.cookie(query.edns, arrival, counters), error);
         let mut reply = Reply::new(out, query.question, limit, opt_len(opt));
         let mut authoritative = false;
         if let Decision::Answer { zone, apex_at, content } = decision {
@@ -502,9 +662,19 @@ impl Responder {
     }
 
     /// The OPT of a reply, exactly when the query has one (D12).
-    pub fn opt(&self, edns: Option<Edns>, error: Option<ExtendedError>) -> Option<OptReply<'_>> {
-        edns.map(|query| OptReply { query, nsid: &self.settings.nsid, error })
+    pub fn opt<'o>(
+        &'o self,
+        edns: Option<Edns<'o>>,
+        cookie: Option<Judged>,
+        error: Option<ExtendedError>,
+    ) -> Option<OptReply<'o>> {
+        let cookie = cookie.and_then(|cookie| cookie.reply);
+        edns.map(|query| OptReply { query, nsid: &self.settings.nsid, cookie, error })
     }
+}
+
+fn without_nsid(edns: Option<Edns<'_>>) -> Option<Edns<'_>> {
+    edns.map(|edns| Edns { nsid: false, ..edns })
 }
 
 fn opt_len(opt: Option<OptReply<'_>>) -> usize {

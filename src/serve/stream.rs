@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::hickory::Handler;
 use super::responder::{Arrival, Outcome, Responder};
+use crate::lifecycle::unix_now;
 use crate::metrics::{Counters, TcpCounters};
 use crate::panics::{Place, contain, contained};
 use crate::wire::Transport;
@@ -43,8 +44,10 @@ impl Answerer {
         Arc::new(Answerer { responder, handler, counters })
     }
 
-    /// The whole reply; `None` to a message that gets none (D11). One that makes us panic gets SERVFAIL (L9).
+    /// The whole reply, now, to a message that came as the connection did; `None` to one that gets none (D11). One that
+    /// makes us panic gets SERVFAIL (L9).
     pub(super) fn answer(&self, message: &[u8], arrival: Arrival) -> Option<Bytes> {
+        let arrival = Arrival { at: unix_now(), ..arrival };
         OUT.with_borrow_mut(|out| {
             let respond = || match self.responder.respond(message, arrival, &self.counters, out) {
                 Outcome::Declined => self.handler.respond(message, arrival, out),
@@ -193,7 +196,7 @@ fn place(transport: Transport) -> Place {
 
 fn arrival(transport: Transport, stream: &TcpStream, peer: SocketAddr) -> Arrival {
     let local = stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |a| a.ip());
-    Arrival::new(transport, peer, local)
+    Arrival::new(transport, peer, local, unix_now())
 }
 
 impl Occupant {

@@ -34,6 +34,7 @@ use socket2::SockRef;
 
 use super::hickory::Handler;
 use super::responder::{Arrival, Begun, Outcome, Responder};
+use crate::lifecycle::unix_now;
 use crate::metrics::Counters;
 use crate::panics::{Place, contain};
 use crate::wire::Transport;
@@ -193,7 +194,7 @@ impl Worker {
                     continue;
                 }
             };
-            let received_at = Instant::now();
+            let (received_at, at) = (Instant::now(), unix_now());
             let mut at_end = false;
             // One pin for all, and none while waiting: it would keep what the table has replaced from being freed.
             let reader = self.responder.table().read();
@@ -203,7 +204,7 @@ impl Worker {
             // Each step for all messages, and then the next: see Responder::begin.
             let mut panicked =
                 each((0..received).zip(&mut begun).zip(&mut names), |((slot, begun), name)| {
-                    let Some((arrival, length)) = arrival(&mut calls, slot, bound) else {
+                    let Some((arrival, length)) = arrival(&mut calls, slot, bound, at) else {
                         at_end = true;
                         return;
                     };
@@ -229,7 +230,7 @@ impl Worker {
             if panicked {
                 let (messages, rooms) = buffers.exchange();
                 for (slot, out) in (0..received).zip(rooms).filter(|(slot, _)| done & (1 << slot) == 0) {
-                    let Some((arrival, length)) = arrival(&mut calls, slot, bound) else { continue };
+                    let Some((arrival, length)) = arrival(&mut calls, slot, bound, at) else { continue };
                     let message = messages.get(slot, length);
                     if let Outcome::Reply(length) = self.responder.fail(message, arrival, &self.counters, out)
                     {
@@ -259,9 +260,9 @@ impl Worker {
 }
 
 /// How a message arrived that lies in a slot, and its length; `None` at the end.
-fn arrival(calls: &mut Calls, slot: usize, bound: IpAddr) -> Option<(Arrival, usize)> {
+fn arrival(calls: &mut Calls, slot: usize, bound: IpAddr, at: u32) -> Option<(Arrival, usize)> {
     let datagram = calls.datagram(slot)?;
-    let arrival = Arrival::new(Transport::Udp, datagram.peer, datagram.local.unwrap_or(bound));
+    let arrival = Arrival::new(Transport::Udp, datagram.peer, datagram.local.unwrap_or(bound), at);
     Some((arrival, datagram.length))
 }
 

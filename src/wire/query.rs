@@ -24,7 +24,7 @@ pub struct Refusal<'m> {
     /// The question to echo, empty if it could not be read.
     pub question: &'m [u8],
     /// The OPT that was read, if exactly one valid one was.
-    pub edns: Option<Edns>,
+    pub edns: Option<Edns<'m>>,
 }
 
 /// A message that gets no query out of it.
@@ -34,6 +34,9 @@ pub enum Unanswerable<'m> {
     Silence,
     /// An error reply.
     Refuse(Refusal<'m>),
+    /// No question, and an OPT with a cookie: the client asks for ours, RFC 7873 section 5.4. Without cookies it is
+    /// refused as any message with another number of questions than one (D11).
+    Cookie(Head, Edns<'m>),
 }
 
 /// The header fields a reply copies from the query.
@@ -49,7 +52,7 @@ pub struct Head {
 
 /// A query's OPT record (RFC 6891 section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edns {
+pub struct Edns<'m> {
     /// The largest UDP reply the client takes, as sent.
     pub udp_payload: u16,
     /// EDNS version; only 0 exists.
@@ -58,6 +61,8 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// The client asks for the name server identifier (RFC 5001).
     pub nsid: bool,
+    /// What the first COOKIE option holds, of whatever length (RFC 7873 section 4).
+    pub cookie: Option<&'m [u8]>,
 }
 
 /// One well-formed question.
@@ -72,7 +77,7 @@ pub struct Query<'m> {
     /// Query class.
     pub qclass: u16,
     /// EDNS, if the query has it.
-    pub edns: Option<Edns>,
+    pub edns: Option<Edns<'m>>,
     /// Nothing in the message but the question and at most one OPT.
     pub plain: bool,
 }
@@ -115,7 +120,7 @@ pub fn parse(message: &[u8]) -> Result<Query<'_>, Unanswerable<'_>> {
     let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     // RFC 9619: a query has exactly one question.
     if count(4) != 1 {
-        return refuse(Rcode::FormErr, &[], None);
+        return Err(without_question(message, head, [count(4), count(6), count(8), count(10)]));
     }
     let mut cursor = Cursor { message, at: HEADER };
     let Some((qtype, qclass)) = cursor.question() else {
@@ -126,49 +131,43 @@ pub fn parse(message: &[u8]) -> Result<Query<'_>, Unanswerable<'_>> {
     if count(6) != 0 || (count(8) != 0 && !ixfr) {
         return refuse(Rcode::FormErr, question, None);
     }
-    let mut edns = None;
-    let mut opts = 0u32;
-    let (authorities, additionals) = (u32::from(count(8)), u32::from(count(10)));
-    for i in 0..authorities + additionals {
-        let Some(record) = cursor.record() else {
-            return refuse(Rcode::FormErr, question, one_valid(edns, opts));
-        };
-        if record.rtype != rtype::OPT {
-            continue;
-        }
-        opts += 1;
-        // RFC 6891 section 6.1.1: in the additional section, owned by the root, at most once.
-        match (i >= authorities && record.root_owner).then(|| Edns::read(&record)).flatten() {
-            Some(read) if opts == 1 => edns = Some(read),
-            _ => return refuse(Rcode::FormErr, question, None),
-        }
+    match cursor.records(count(8), count(10)) {
+        Ok((edns, plain)) => Ok(Query { head, question, qtype, qclass, edns, plain }),
+        Err(edns) => refuse(Rcode::FormErr, question, edns),
     }
-    let trailing = cursor.at != message.len();
-    if trailing {
-        return refuse(Rcode::FormErr, question, one_valid(edns, opts));
-    }
-    let plain = authorities == 0 && additionals == opts;
-    Ok(Query { head, question, qtype, qclass, edns, plain })
 }
 
-fn one_valid(edns: Option<Edns>, opts: u32) -> Option<Edns> {
-    edns.filter(|_| opts == 1)
+/// What a message deserves that has no question, or several.
+fn without_question(message: &[u8], head: Head, counts: [u16; 4]) -> Unanswerable<'_> {
+    let mut cursor = Cursor { message, at: HEADER };
+    if let [0, 0, 0, additionals] = counts
+        && let Ok((Some(edns), _)) = cursor.records(0, additionals)
+        && edns.cookie.is_some()
+    {
+        return Unanswerable::Cookie(head, edns);
+    }
+    Unanswerable::Refuse(Refusal { head, rcode: Rcode::FormErr, question: &[], edns: None })
 }
 
-impl Edns {
+impl<'m> Edns<'m> {
     /// NSID, RFC 5001 section 4.
     pub const NSID: u16 = 3;
+    /// Cookies, RFC 7873 section 4.
+    pub const COOKIE: u16 = 10;
     /// Extended DNS error, RFC 8914 section 2.
     pub const EXTENDED_ERROR: u16 = 15;
 
-    fn read(record: &RawRecord<'_>) -> Option<Edns> {
-        let mut nsid = false;
+    fn read(record: &RawRecord<'m>) -> Option<Edns<'m>> {
+        let (mut nsid, mut cookie) = (false, None);
         let mut options = record.rdata;
         while !options.is_empty() {
             let (head, rest) = options.split_first_chunk::<4>()?;
             let code = u16::from_be_bytes([head[0], head[1]]);
-            let (_, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[2], head[3]])))?;
+            let (data, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[2], head[3]])))?;
             nsid |= code == Edns::NSID;
+            if code == Edns::COOKIE && cookie.is_none() {
+                cookie = Some(data);
+            }
             options = rest;
         }
         Some(Edns {
@@ -176,6 +175,7 @@ impl Edns {
             version: record.ttl[1],
             dnssec_ok: record.ttl[2] & 0x80 != 0,
             nsid,
+            cookie,
         })
     }
 }
@@ -217,6 +217,37 @@ impl<'m> Cursor<'m> {
                 return Some((u16::from_be_bytes([*t, *y]), u16::from_be_bytes([*c, *l])));
             }
         }
+    }
+
+    /// Everything behind the question: the OPT, and whether it is all there is. `Err` is broken or trailing content,
+    /// with the OPT if exactly one valid one was read.
+    fn records(
+        &mut self,
+        authorities: u16,
+        additionals: u16,
+    ) -> Result<(Option<Edns<'m>>, bool), Option<Edns<'m>>> {
+        let (authorities, additionals) = (u32::from(authorities), u32::from(additionals));
+        let mut edns = None;
+        let mut opts = 0u32;
+        for i in 0..authorities + additionals {
+            let Some(record) = self.record() else {
+                return Err(edns);
+            };
+            if record.rtype != rtype::OPT {
+                continue;
+            }
+            opts += 1;
+            // RFC 6891 section 6.1.1: in the additional section, owned by the root, at most once.
+            match (i >= authorities && record.root_owner).then(|| Edns::read(&record)).flatten() {
+                Some(read) if opts == 1 => edns = Some(read),
+                _ => return Err(None),
+            }
+        }
+        let trailing = self.at != self.message.len();
+        if trailing {
+            return Err(edns);
+        }
+        Ok((edns, authorities == 0 && additionals == opts))
     }
 
     fn record(&mut self) -> Option<RawRecord<'m>> {

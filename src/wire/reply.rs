@@ -15,6 +15,10 @@ pub const UDP_PLAIN: u16 = 512;
 pub const TCP_LIMIT: u16 = u16::MAX;
 /// The longest NSID accepted by configuration, in octets: error replies still fit 512.
 pub const MAX_NSID: usize = 128;
+/// Octets of a COOKIE option's data in a reply: RFC 7873 section 4, with the server cookie of RFC 9018.
+pub const COOKIE: usize = 8 + 16;
+/// Octets of an option before its data, RFC 6891 section 6.1.2.
+const OPTION_HEAD: usize = 4;
 /// Octets of an OPT record before its options, RFC 6891 section 6.1.2.
 const OPT_HEAD: usize = 11;
 /// Octets of a record between its owner and its RDATA, RFC 1035 section 4.1.3.
@@ -25,7 +29,7 @@ pub const RECORD_HEAD: usize = QUESTION_POINTER.len() + FIXED;
 pub const QUESTION_POINTER: [u8; 2] = [0xc0, HEADER as u8];
 
 /// The largest reply for a query (D13).
-pub fn limit(transport: Transport, edns: Option<Edns>) -> u16 {
+pub fn limit(transport: Transport, edns: Option<Edns<'_>>) -> u16 {
     match (transport, edns) {
         (Transport::Tcp | Transport::Grpc, _) => TCP_LIMIT,
         (Transport::Udp, None) => UDP_PLAIN,
@@ -71,9 +75,11 @@ fn lone_question(message: &[u8]) -> Option<&[u8]> {
 #[derive(Clone, Copy, Debug)]
 pub struct OptReply<'a> {
     /// The query's OPT.
-    pub query: Edns,
+    pub query: Edns<'a>,
     /// The identifier to send if it was asked for; empty sends none.
     pub nsid: &'a [u8],
+    /// The client's cookie and ours (D19), if the query has one.
+    pub cookie: Option<[u8; COOKIE]>,
     /// An extended error, if one applies.
     pub error: Option<ExtendedError>,
 }
@@ -86,7 +92,10 @@ impl OptReply<'_> {
 
     /// Octets of the record on the wire.
     pub fn wire_len(&self) -> usize {
-        OPT_HEAD + self.nsid().map_or(0, |n| 4 + n.len()) + if self.error.is_some() { 6 } else { 0 }
+        OPT_HEAD
+            + self.nsid().map_or(0, |nsid| OPTION_HEAD + nsid.len())
+            + self.cookie.map_or(0, |cookie| OPTION_HEAD + cookie.len())
+            + self.error.map_or(0, |_| OPTION_HEAD + 2)
     }
 }
 
@@ -228,6 +237,11 @@ impl<'b> Reply<'b> {
             self.put((nsid.len() as u16).to_be_bytes());
             self.copy(nsid);
         }
+        if let Some(cookie) = opt.cookie {
+            self.put(Edns::COOKIE.to_be_bytes());
+            self.put((cookie.len() as u16).to_be_bytes());
+            self.put(cookie);
+        }
         if let Some(error) = opt.error {
             self.put(Edns::EXTENDED_ERROR.to_be_bytes());
             self.put(2u16.to_be_bytes());
@@ -254,9 +268,9 @@ mod tests {
 
     const HEAD: Head = Head { id: 0x1234, opcode: 0, rd: true };
     const QUESTION: &[u8] = b"\x01a\x00\x00\x01\x00\x01";
-    const EDNS: Edns = Edns { udp_payload: 4096, version: 0, dnssec_ok: true, nsid: true };
+    const EDNS: Edns<'_> = Edns { udp_payload: 4096, version: 0, dnssec_ok: true, nsid: true, cookie: None };
 
-    fn edns(udp_payload: u16) -> Option<Edns> {
+    fn edns(udp_payload: u16) -> Option<Edns<'static>> {
         Some(Edns { udp_payload, ..EDNS })
     }
 
@@ -334,7 +348,8 @@ mod tests {
     #[test]
     fn opt_is_last_and_carries_what_was_asked_for() {
         let mut out = [0; 128];
-        let opt = OptReply { query: EDNS, nsid: b"pod-1", error: Some(ExtendedError::NotReady) };
+        let opt =
+            OptReply { query: EDNS, nsid: b"pod-1", cookie: None, error: Some(ExtendedError::NotReady) };
         assert_eq!(opt.wire_len(), 11 + 9 + 6);
         let n = Reply::new(&mut out, QUESTION, 128, opt.wire_len()).finish(
             HEAD,
@@ -346,8 +361,18 @@ mod tests {
             b"\x00\x00\x29\x04\xd0\x01\x00\x80\x00\x00\x0f\x00\x03\x00\x05pod-1\x00\x0f\x00\x02\x00\x0e";
         assert_eq!(&out[19..n], expected);
         assert_eq!(&out[..12], b"\x12\x34\x81\x00\x00\x01\x00\x00\x00\x00\x00\x01");
+        let opt = OptReply { cookie: Some(*b"client..server.........."), error: None, ..opt };
+        assert_eq!(opt.wire_len(), 11 + 9 + 28);
+        let n = Reply::new(&mut out, QUESTION, 128, opt.wire_len()).finish(
+            HEAD,
+            Rcode::BadCookie,
+            false,
+            Some(opt),
+        );
+        let expected = b"\x00\x00\x29\x04\xd0\x01\x00\x80\x00\x00\x25\x00\x03\x00\x05pod-1\x00\x0a\x00\x18client..server..........";
+        assert_eq!((&out[19..n], out[3]), (&expected[..], 7));
         let plain = Edns { dnssec_ok: false, nsid: false, ..EDNS };
-        let opt = OptReply { query: plain, nsid: b"pod-1", error: None };
+        let opt = OptReply { query: plain, nsid: b"pod-1", cookie: None, error: None };
         assert_eq!(opt.wire_len(), 11);
         let n = Reply::new(&mut out, QUESTION, 128, opt.wire_len()).finish(
             HEAD,
@@ -356,7 +381,7 @@ mod tests {
             Some(opt),
         );
         assert_eq!(&out[19..n], b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00");
-        let none = OptReply { query: EDNS, nsid: b"", error: None };
+        let none = OptReply { query: EDNS, nsid: b"", cookie: None, error: None };
         assert_eq!(none.wire_len(), 11);
     }
 
@@ -429,7 +454,7 @@ mod tests {
     #[test]
     fn room_for_opt_is_kept() {
         let mut out = [0; 128];
-        let opt = OptReply { query: Edns { nsid: false, ..EDNS }, nsid: b"", error: None };
+        let opt = OptReply { query: Edns { nsid: false, ..EDNS }, nsid: b"", cookie: None, error: None };
         let mut reply = Reply::new(&mut out, QUESTION, 19 + 11 + 41, opt.wire_len());
         reply.rrset(99, 77, &[*b"aa", *b"bb", *b"cc"], 0);
         assert!(reply.is_truncated());

@@ -34,7 +34,13 @@ def started(command, environment):
 
 
 def main():
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig, tempfile.TemporaryDirectory() as state:
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig,
+        tempfile.NamedTemporaryFile("w") as cookies,
+        tempfile.TemporaryDirectory() as state,
+    ):
+        cookies.write("00112233445566778899aabbccddeeff\n")
+        cookies.flush()
         kubeconfig.write(KUBECONFIG)
         kubeconfig.flush()
         for path in sorted((ROOT / "tests/deploy/golden").glob("*.yaml")):
@@ -50,6 +56,8 @@ def main():
                         environment[listener] = "127.0.0.1:0"
                 if "GLOBALDNS_STATE_DIR" in environment:
                     environment["GLOBALDNS_STATE_DIR"] = state
+                if "GLOBALDNS_COOKIE_SECRET_FILE" in environment:
+                    environment["GLOBALDNS_COOKIE_SECRET_FILE"] = cookies.name
                 well, said = started([sys.argv[1], *container["args"]], environment)
                 if not well:
                     sys.exit(f"{path.name}: {manifest['kind']} is refused: {''.join(said)}")

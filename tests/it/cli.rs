@@ -425,7 +425,18 @@ fn every_flag_of_serve_has_its_variable_and_its_chapter() {
         .collect();
     assert_eq!(
         chapters,
-        ["Options", "Zones", "Sources", "Addresses", "Hosts", "Owners", "Answers", "Life", "Stub domains"]
+        [
+            "Options",
+            "Zones",
+            "Sources",
+            "Addresses",
+            "Hosts",
+            "Owners",
+            "Answers",
+            "Clients",
+            "Life",
+            "Stub domains"
+        ]
     );
 }
 

@@ -321,8 +321,12 @@ fn the_readme_lists_every_metric() {
     let file = broken.path().join("a.yaml");
     fs::write(&file, "{}").expect("written");
     let compatible = ["--metrics-compat", "coredns", "--grpc-listen", "127.0.0.1:0"];
-    let failing =
-        Program::serve(&[&compatible[..], &["--file", broken.path().to_str().expect("UTF-8")]].concat());
+    let secrets = broken.path().join("secrets");
+    fs::write(&secrets, "00112233445566778899aabbccddeeff").expect("written");
+    let cookies = ["--cookies", "on", "--cookie-secret-file", secrets.to_str().expect("UTF-8")];
+    let failing = Program::serve(
+        &[&compatible[..], &cookies, &["--file", broken.path().to_str().expect("UTF-8")]].concat(),
+    );
     let _ = crate::dig::dig(failing.dns(), "echo.default.global");
     fs::write(&file, "[").expect("written");
     failing.findings(&[("file-unreadable", 1)]);

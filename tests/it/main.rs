@@ -3,6 +3,7 @@
 
 mod api_server;
 mod cli;
+mod clients;
 mod cluster;
 mod compare;
 mod dig;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
-    /// [D1] [D3] [D4] [D10] [D11] [D12] [D13] [D17] [D18] The two paths say the same to any message over any table.
+    /// [D1] [D3] [D4] [D10] [D11] [D12] [D13] [D17] [D18] [D19] [D21] The two paths say the same to any message over any table.
     #[test]
     fn both_paths_agree_on_queries(octets in proptest::collection::vec(any::<u8>(), 0..800)) {
         check(&octets);
@@ -40,15 +40,20 @@ fn octets_at_random_reach_every_kind_of_reply() {
             if said.iter().any(|line| line.contains(" TXT ")) {
                 kinds.insert("a proof".to_owned());
             }
+            if said.iter().any(|line| line.contains(" cookie=")) {
+                kinds.insert("a cookie".to_owned());
+            }
             let sections: BTreeSet<_> = said[1..].iter().map(|line| &line[..1]).collect();
             let sections: String = sections.into_iter().collect();
             kinds.insert(format!("{} {sections}", said[0].replace(" rd", "")));
         }
     }
     let expected = [
+        "BADCOOKIE qr O",
         "BADVERS qr O",
         "FORMERR qr ",
         "FORMERR qr O",
+        "NOERROR qr O",
         "NOERROR qr aa =",
         "NOERROR qr aa +=",
         "NOERROR qr aa +=O",
@@ -65,6 +70,7 @@ fn octets_at_random_reach_every_kind_of_reply() {
         "REFUSED qr O",
         "SERVFAIL qr ",
         "SERVFAIL qr O",
+        "a cookie",
         "a proof",
         "silence",
     ];

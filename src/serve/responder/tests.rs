@@ -2,6 +2,8 @@ use super::*;
 use crate::serve::fixture::{Fixture, SERIAL, host, query, render, settings, table};
 use crate::zone::answer::Answers;
 
+mod guard;
+
 fn addresses(n: u8) -> Vec<IpAddr> {
     (1..=n).map(|i| IpAddr::from([240, 0, 0, i])).collect()
 }
@@ -135,7 +137,7 @@ fn without_configuration_the_name_server_is_where_the_query_arrived() {
     f.responder.advertise(Vec::new(), SERIAL);
     let (message, _) = query("ns.dns.global ANY");
     let peer = Fixture::arrival(Transport::Udp).peer;
-    let nowhere = Arrival::new(Transport::Udp, peer, "::".parse().expect("valid"));
+    let nowhere = Arrival::new(Transport::Udp, peer, "::".parse().expect("valid"), SERIAL);
     let mut out = [0; 1232];
     let Outcome::Reply(n) = f.responder.respond(&message, nowhere, &f.counters, &mut out) else {
         panic!("a reply");
@@ -347,6 +349,7 @@ fn port_zero_and_responses_get_no_reply() {
         Transport::Udp,
         "192.0.2.1:0".parse().expect("valid"),
         "192.0.2.53".parse().expect("valid"),
+        SERIAL,
     );
     let mut out = [0; 1232];
     assert_eq!(f.responder.respond(&message, arrival, &f.counters, &mut out), Outcome::Silence);

@@ -34,7 +34,7 @@ fn lower(query: &Query<'_>) -> Vec<u8> {
 fn refusal(message: &[u8]) -> Refusal<'_> {
     match parse(message) {
         Err(Unanswerable::Refuse(refusal)) => refusal,
-        Err(Unanswerable::Silence) => panic!("silence"),
+        Err(other) => panic!("{other:?}"),
         Ok(query) => panic!("a query for {:?}", query.name()),
     }
 }
@@ -145,21 +145,57 @@ fn names_of_exactly_255_octets_are_read() {
 #[test]
 fn one_opt_is_read_whatever_options_it_has() {
     let m = message([0, 0], [1, 0, 0, 1], &[QUESTION, OPT]);
-    let expected = Edns { udp_payload: 1232, version: 0, dnssec_ok: true, nsid: false };
+    let expected = Edns { udp_payload: 1232, version: 0, dnssec_ok: true, nsid: false, cookie: None };
     assert_eq!((query(&m).edns, query(&m).plain), (Some(expected), true));
     let options = b"\x00\x0a\x00\x08abcdefgh\xff\xff\x00\x00".as_slice();
     let m = message([0, 0], [1, 0, 0, 1], &[QUESTION, &opt(512, 3, false, options)]);
-    let expected = Edns { udp_payload: 512, version: 3, dnssec_ok: false, nsid: false };
+    let cookie = Some(&b"abcdefgh"[..]);
+    let expected = Edns { udp_payload: 512, version: 3, dnssec_ok: false, nsid: false, cookie };
     assert_eq!((query(&m).edns, query(&m).plain), (Some(expected), true));
     let nsid = opt(4096, 0, false, b"\x00\x0a\x00\x00\x00\x03\x00\x00");
     let m = message([0, 0], [1, 0, 0, 1], &[QUESTION, &nsid]);
     assert_eq!((query(&m).edns.map(|e| e.nsid), query(&m).plain), (Some(true), true));
 }
 
+/// [D19] RFC 7873 section 5: all but the first are ignored.
+#[test]
+fn the_first_cookie_counts_and_may_come_without_a_question() {
+    let cookies = opt(1232, 0, false, b"\xff\xff\x00\x01x\x00\x0a\x00\x02ab\x00\x0a\x00\x08abcdefgh");
+    let m = message([0, 0], [1, 0, 0, 1], &[QUESTION, &cookies]);
+    assert_eq!(query(&m).edns.and_then(|edns| edns.cookie), Some(&b"ab"[..]));
+
+    let tsig = b"\x00\x00\xfa\x00\xff\x00\x00\x00\x00\x00\x00";
+    for (counts, rest) in [
+        ([0, 0, 0, 1], vec![&cookies[..]]),
+        ([0, 0, 0, 2], vec![&cookies, tsig]),
+        ([0, 0, 0, 2], vec![tsig, &cookies]),
+    ] {
+        let m = message([1, 0], counts, &rest);
+        let Err(Unanswerable::Cookie(head, edns)) = parse(&m) else { panic!("{:?}", parse(&m)) };
+        assert_eq!((head.id, head.rd, edns.cookie), (0xabcd, true, Some(&b"ab"[..])));
+    }
+    // Everything else without a question is what it was: an error of which nothing is read.
+    let cases: [(&str, [u16; 4], Vec<&[u8]>); 8] = [
+        ("no OPT", [0, 0, 0, 0], vec![]),
+        ("no cookie", [0, 0, 0, 1], vec![OPT]),
+        ("an answer", [0, 1, 0, 1], vec![tsig, &cookies]),
+        ("an authority", [0, 0, 1, 1], vec![tsig, &cookies]),
+        ("two OPTs", [0, 0, 0, 2], vec![&cookies, &cookies]),
+        ("OPT in authority", [0, 0, 1, 0], vec![&cookies]),
+        ("trailing octets", [0, 0, 0, 1], vec![&cookies, b"x"]),
+        ("two questions", [2, 0, 0, 1], vec![QUESTION, QUESTION, &cookies]),
+    ];
+    for (what, counts, rest) in cases {
+        let m = message([0, 0], counts, &rest);
+        let r = refusal(&m);
+        assert_eq!((r.rcode, r.question, r.edns), (Rcode::FormErr, &[][..], None), "{what}");
+    }
+}
+
 /// [D11] [D1]
 #[test]
 fn an_error_reply_carries_opt_exactly_if_one_valid_opt_was_read() {
-    let edns = Some(Edns { udp_payload: 1232, version: 0, dnssec_ok: true, nsid: false });
+    let edns = Some(Edns { udp_payload: 1232, version: 0, dnssec_ok: true, nsid: false, cookie: None });
     let in_name = [&b"\x01a"[..], OPT].concat();
     let record = b"\x00\x00\x01\x00\x01\x00\x00\x00\x00\x00\x00".as_slice();
     let cases: &[(&str, Vec<u8>, Option<Edns>)] = &[

@@ -129,6 +129,9 @@ capabilities:
 {{- if and (eq .Values.service.internalTrafficPolicy "Local") (ne .Values.kind "DaemonSet") -}}
 {{- fail "service.internalTrafficPolicy: Local needs kind: DaemonSet: queries from a node without a pod of ours would be dropped" -}}
 {{- end -}}
+{{- if and .Values.cookies.secretName (not .Values.cookies.enabled) -}}
+{{- fail "cookies.secretName is of no use without cookies.enabled: true" -}}
+{{- end -}}
 {{- if eq (int .Values.listenPort) (int .Values.adminPort) -}}
 {{- fail "listenPort and adminPort are the same" -}}
 {{- end -}}
