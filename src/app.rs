@@ -3,7 +3,7 @@
 //! The control plane (sources, admin, findings) runs on the calling thread's runtime, DNS over TCP on a runtime of
 //! its own and DNS over UDP on plain threads: a slow scrape or a large relist must not delay an answer.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigError, CookieSecrets, MetricsCompat, StubDomains, TableConfig, host_name};
 use crate::entry::Rules;
-use crate::finding::{Code, Severity};
+use crate::finding::{Code, Finding, Severity};
 use crate::index::{Index, Partition};
 use crate::lifecycle::{Readiness, unix_now};
 use crate::metrics::Metrics;
@@ -590,7 +591,7 @@ impl Drop for Running {
 /// Counts findings for the metrics and logs new ones (F1), at most once a second and only after changes. Also looks
 /// whether the index is broken.
 async fn watch_findings(index: Arc<Index>, metrics: Arc<Metrics>, broken: CancellationToken) {
-    let hasher = foldhash::fast::RandomState::default();
+    let hasher = RandomState::default();
     let mut known: HashSet<u64> = HashSet::new();
     let mut seen = None;
     let mut tick = tokio::time::interval(FINDINGS_EVERY);
@@ -608,32 +609,55 @@ async fn watch_findings(index: Arc<Index>, metrics: Arc<Metrics>, broken: Cancel
         seen = Some(version);
         // Of a large mesh this takes a while: events must not wait for it.
         let source = index.clone();
-        let search = move || panics::contain(Place::Findings, || source.findings());
-        let Ok(Some(findings)) = tokio::task::spawn_blocking(search).await else {
-            continue;
+        let hasher = hasher.clone();
+        let search = move || {
+            let seen = panics::contain(Place::Findings, || Seen::search(&source, hasher, &known));
+            (seen, known)
         };
-        let mut counts: Vec<(Code, u64)> = Vec::new();
-        let mut now = HashSet::with_capacity(findings.len());
-        let mut news = 0usize;
-        for finding in &findings {
-            match counts.last_mut() {
-                Some((code, count)) if *code == finding.code => *count += 1,
-                _ => counts.push((finding.code, 1)),
-            }
-            let hash = hasher.hash_one(finding);
-            now.insert(hash);
-            if finding.code.severity() == Severity::Info || known.contains(&hash) {
-                continue;
-            }
-            news += 1;
-            if news <= FINDINGS_LOGGED {
-                tracing::warn!(code = finding.code.as_str(), object = finding.object, "{finding}");
-            }
+        let Ok((found, before)) = tokio::task::spawn_blocking(search).await else { return };
+        known = before;
+        let Some(Seen { counts, hashes, news, first }) = found else { continue };
+        for finding in &first {
+            tracing::warn!(code = finding.code.as_str(), object = finding.object, "{finding}");
         }
-        if news > FINDINGS_LOGGED {
-            tracing::warn!(more = news - FINDINGS_LOGGED, "more findings; globaldns_findings counts them");
+        if news > first.len() {
+            tracing::warn!(more = news - first.len(), "more findings; globaldns_findings counts them");
         }
-        known = now;
-        metrics.set_findings(counts);
+        known = hashes;
+        metrics.set_findings(counts.into_iter().collect());
+    }
+}
+
+/// What is kept of all findings: there may be many times more of them than of what they are about (S7).
+#[derive(Default)]
+struct Seen {
+    counts: BTreeMap<Code, u64>,
+    hashes: HashSet<u64>,
+    /// How many are new, and the first of them.
+    news: usize,
+    first: BTreeSet<Finding>,
+}
+
+impl Seen {
+    fn search(index: &Index, hasher: RandomState, known: &HashSet<u64>) -> Seen {
+        let mut seen = Seen::default();
+        index.search(&mut |finding| seen.see(finding, &hasher, known));
+        seen
+    }
+
+    fn see(&mut self, finding: Finding, hasher: &RandomState, known: &HashSet<u64>) {
+        let hash = hasher.hash_one(&finding);
+        if !self.hashes.insert(hash) {
+            return;
+        }
+        *self.counts.entry(finding.code).or_default() += 1;
+        if finding.code.severity() == Severity::Info || known.contains(&hash) {
+            return;
+        }
+        self.news += 1;
+        self.first.insert(finding);
+        if self.first.len() > FINDINGS_LOGGED {
+            self.first.pop_last();
+        }
     }
 }

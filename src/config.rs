@@ -12,7 +12,7 @@ use crate::serve::responder::Settings;
 use crate::source::advertise::ServiceName;
 use crate::stub::controller::Mode;
 use crate::wire::name::Name;
-use crate::zone::Zones;
+use crate::zone::{Ownership, Zones};
 
 /// A configuration that cannot be used (exit code 2). The text names flag, value, reason and remedy.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,8 @@ pub struct TableConfig {
     pub zones: Vec<Name>,
     /// `--cluster-domain` (Z2).
     pub cluster_domain: Name,
+    /// `--zone-owner` (O6).
+    pub zone_owners: Vec<Ownership>,
     /// Where entries come from.
     pub sources: Sources,
     /// How an entry is read.
@@ -41,10 +43,12 @@ pub struct TableConfig {
 }
 
 impl TableConfig {
-    /// The zones; refused ones are a [`ConfigError`] (Z2). `now` is the first serial.
+    /// The zones with their owners; refused ones are a [`ConfigError`] (Z2, O6). `now` is the first serial.
     pub fn zones(&self, now: u32) -> Result<Zones, ConfigError> {
         Zones::new(self.zones.clone(), self.cluster_domain.clone(), now)
-            .map_err(|error| ConfigError(format!("--zone: {error}")))
+            .map_err(|error| ConfigError(format!("--zone: {error}")))?
+            .owned_by(self.zone_owners.clone())
+            .map_err(|error| ConfigError(format!("--zone-owner: {error}")))
     }
 }
 

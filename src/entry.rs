@@ -6,6 +6,7 @@
 //! index's.
 
 mod fields;
+pub mod object;
 mod read;
 
 use std::cmp::Ordering;

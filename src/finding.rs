@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::limits;
+
+/// Characters of a value that are shown.
+const LONGEST_VALUE: usize = 200;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -84,8 +89,12 @@ codes! {
     HostInvalid "host-invalid" Error,
     /// A host without any address does not exist in DNS (A7).
     HostNoAddress "host-no-address" Warning,
+    /// The name belongs to other namespaces (O6).
+    HostNotOwner "host-not-owner" Error,
     /// Outside every zone (H2).
     HostOutsideZones "host-outside-zones" Info,
+    /// More than is read: hosts, addresses, findings of one entry (S7).
+    LimitExceeded "limit-exceeded" Error,
     /// `<hostname>`, `$(…)` and the like: a template that was not filled in (H1).
     Placeholder "placeholder" Error,
     /// `dns.<zone>` or `ns.dns.<zone>` (D5), or a probe's name (D18).
@@ -129,18 +138,10 @@ impl Finding {
             code,
             object: object.into(),
             field: field.into(),
-            value: shorten(value),
+            value: limits::shorten(value, LONGEST_VALUE),
             why: why.into(),
             remedy: remedy.into(),
         }
-    }
-}
-
-fn shorten(value: &str) -> String {
-    const LONGEST: usize = 200;
-    match value.char_indices().nth(LONGEST) {
-        None => value.to_owned(),
-        Some((end, _)) => format!("{}…", &value[..end]),
     }
 }
 

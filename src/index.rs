@@ -28,6 +28,7 @@ use hashbrown::{HashTable, hash_table};
 
 use crate::entry::{Entry, EntryId};
 use crate::finding::Finding;
+use crate::limits::MOST_ADDRESSES;
 use crate::panics::{self, Place};
 use crate::zone::answer::Answers;
 use crate::zone::{Host, Table};
@@ -287,6 +288,7 @@ impl Index {
         let now = (self.clock)();
         self.table.expect(changes.iter().filter(|change| change.comes).count());
         let mut gone = Vec::new();
+        let mut made = Made::default();
         for group in changes.chunk_by(|a, b| a.hash == b.hash && key(a) == key(b)) {
             let Some(claim) = entries.claim(group[0].claim) else { continue };
             let host = self.host(&claim);
@@ -295,7 +297,7 @@ impl Index {
             let (mut claims, listed) = self.claims_of(entries, &host);
             claims.extend(coming.iter().map(|change| change.claim));
             claims.retain(|claim| !leaves(claim.entry));
-            let decide = || self.answers(&host, &self.claimants(entries, &claims));
+            let decide = || self.answers(&host, &self.claimants(entries, &claims), &mut made);
             let Some(answers) = panics::contain(Place::Host, decide) else {
                 // It keeps the answers it has. Its claims are listed, for the next change of them.
                 self.remember(entries, &host, claims, listed, false);
@@ -377,7 +379,7 @@ impl Index {
     }
 
     /// The answers of a host from all its live claims.
-    fn answers(&self, _host: &Host, claimants: &[Claimant<'_>]) -> Option<Answers> {
+    fn answers(&self, _host: &Host, claimants: &[Claimant<'_>], made: &mut Made) -> Option<Answers> {
         #[cfg(test)]
         panics::trip("host", _host.to_string().as_bytes());
         let policy = &self.policy;
@@ -390,14 +392,13 @@ impl Index {
             takers.peek()?;
             return Answers::new(&policy.default_addresses, ttl(&mut takers));
         }
-        let listed = winners.iter().flat_map(|w| w.claim.addresses());
-        let addresses: Vec<IpAddr> = if winners.len() == 1 {
-            listed.collect()
-        } else {
-            let mut seen = HashSet::new();
-            listed.filter(|address| seen.insert(*address)).collect()
-        };
-        Answers::new(&addresses, ttl(&mut winners.iter().copied()))
+        let ttl = ttl(&mut winners.iter().copied());
+        if let [winner] = winners[..] {
+            return made.of(&winner.claim, ttl);
+        }
+        let addresses: Vec<IpAddr> =
+            merged(&winners).map(|(_, address)| address).take(MOST_ADDRESSES).collect();
+        Answers::new(&addresses, ttl)
     }
 
     /// The entries, for an event: a search gives way to it.
@@ -406,6 +407,25 @@ impl Index {
         let entries = lock(&self.entries);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         entries
+    }
+}
+
+/// Answers that were made in one change, by the list they are of: the hosts of an entry share them.
+#[derive(Default)]
+struct Made(HashMap<*const u8, Answers, RandomState>);
+
+impl Made {
+    fn of(&mut self, claim: &ClaimView<'_>, ttl: u32) -> Option<Answers> {
+        if let Some(made) = self.0.get(&claim.list()) {
+            return Some(made.with_ttl(ttl));
+        }
+        let addresses: Vec<IpAddr> = claim.addresses().take(MOST_ADDRESSES).collect();
+        let answers = Answers::new(&addresses, ttl)?;
+        // One address is kept in place.
+        if addresses.len() > 1 {
+            self.0.insert(claim.list(), answers.clone());
+        }
+        Some(answers)
     }
 }
 
@@ -495,6 +515,13 @@ fn winners<'c, 'e>(policy: &Policy, claimants: &'c [Claimant<'e>]) -> Vec<&'c Cl
     let namespace = first.entry.namespace();
     candidates.retain(|c| c.entry.namespace() == namespace);
     candidates
+}
+
+/// O1: the addresses of merged claims, oldest first and each once, with the position of the claim that gives it.
+fn merged(winners: &[&Claimant<'_>]) -> impl Iterator<Item = (usize, IpAddr)> {
+    let mut seen = HashSet::new();
+    let listed = winners.iter().enumerate().flat_map(|(at, w)| w.claim.addresses().map(move |a| (at, a)));
+    listed.filter(move |(_, address)| seen.insert(*address))
 }
 
 #[cfg(test)]

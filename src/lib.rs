@@ -16,7 +16,7 @@
 //!                  ├→ export (the table as text)
 //!                  └→ compare (another server's answers and ours)
 //! client: one question to one server, for compare and stub::probe
-//! lifecycle, panics, telemetry, finding: leaves that anyone above `zone` may use
+//! lifecycle, limits, panics, telemetry, finding: leaves that anyone above `zone` may use
 //! ```
 //!
 //! One **ServiceEntry event**: `source` has the object's JSON read into an [`entry::Entry`] (what it contributes,
@@ -53,6 +53,7 @@ pub mod export;
 pub mod finding;
 pub mod index;
 pub mod lifecycle;
+pub mod limits;
 pub mod metrics;
 pub mod panics;
 pub mod serve;

@@ -54,6 +54,7 @@ use crate::panics::{Place, contain};
 use crate::source::Feed;
 use crate::source::cluster::Access;
 use crate::wire::name::Name;
+use crate::zone::Ownership;
 use directory::{Batch, Directory, Failure};
 use format::{Fingerprint, Header, Reader, Unusable, Writer};
 use tally::Tally;
@@ -453,6 +454,11 @@ fn fingerprint(table: &TableConfig, access: Option<&Access>, source: &str) -> Fi
     };
     part("source", vec![source.to_owned()]);
     part("zones", table.zones.iter().map(ToString::to_string).collect());
+    if !table.zone_owners.is_empty() {
+        let namespaces = |owned: &Ownership| owned.namespaces.iter().cloned().collect::<Vec<_>>().join(" ");
+        let owners = table.zone_owners.iter();
+        part("zone owners", owners.map(|owned| format!("{}={}", owned.suffix, namespaces(owned))).collect());
+    }
     let rules = &table.rules;
     let rules = [
         ("--apex-wildcards", rules.apex_wildcards),

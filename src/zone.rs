@@ -37,6 +37,7 @@
 pub mod answer;
 mod digest;
 mod node;
+mod owned;
 mod zones;
 
 use std::num::NonZeroU32;
@@ -49,6 +50,7 @@ use crate::wire::name::{self, Name};
 use crate::wire::probe;
 use answer::{Answers, AnswersRef};
 use node::{Key, KeyRef, Node};
+pub use owned::Ownership;
 pub use zones::{HOSTMASTER_LABEL, NS_LABELS, SOA_TIMERS, Zone, ZoneError, Zones};
 
 /// A host of a ServiceEntry: a name, or every name below one (`*.suffix`).
@@ -364,7 +366,7 @@ impl Reader<'_> {
         if node.is_some() { Found::Empty } else { Found::Missing }
     }
 
-    /// The most specific wildcard above a name, unless the name is guarded (H4, H6). Not for the apex itself,
+    /// The most specific wildcard above a name, unless the name is guarded (H4, H6, O6). Not for the apex itself,
     /// which is infrastructure.
     fn wildcard(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Option<AnswersRef<'_>> {
         if !zone.has_wildcards() {
@@ -372,8 +374,12 @@ impl Reader<'_> {
         }
         let key = KeyRef { zone: zone.number(), octets: &name[..apex_at] };
         let mut above = std::iter::successors(key.parent(), |key| key.parent());
-        let answers = above.find_map(|key| self.names.get(&key)?.wildcard())?;
-        (!self.zones.is_search_path_product(&name[..apex_at])).then_some(answers)
+        let (suffix, answers) =
+            above.find_map(|key| Some((key.octets, self.names.get(&key)?.wildcard()?)))?;
+        let suffix = &name[apex_at - suffix.len()..];
+        let guarded =
+            self.zones.is_search_path_product(&name[..apex_at]) || self.zones.is_cut_off(name, suffix);
+        (!guarded).then_some(answers)
     }
 }
 

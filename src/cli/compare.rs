@@ -1,6 +1,6 @@
 //! `globaldns compare`.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -24,6 +24,7 @@ use crate::compare::report::{Report, parse_type};
 use crate::compare::view::NoReply;
 use crate::compare::{Asker, Compared};
 use crate::config::{ConfigError, Sources};
+use crate::limits::{self, MOST_NAMES};
 use crate::stub::probe;
 use crate::telemetry::{self, LogFormat};
 use crate::wire::name::Name;
@@ -336,7 +337,7 @@ struct Listed {
 
 /// Lines of a name and, if it has others than all, types; `#` begins a remark.
 fn read_names(path: &Path) -> Result<Vec<Listed>, ConfigError> {
-    let text = if path == Path::new("-") { read_stdin() } else { std::fs::read_to_string(path) };
+    let text = if path == Path::new("-") { read_stdin() } else { limits::read_file(path, MOST_NAMES) };
     let shown = path.display();
     let text = text.map_err(|error| {
         ConfigError(format!("--names {shown} cannot be read: {error}; give a file with one name a line"))
@@ -368,8 +369,7 @@ fn read_stdin() -> io::Result<String> {
             );
         }
     });
-    let mut text = String::new();
-    let done = io::stdin().read_to_string(&mut text);
+    let text = limits::read_to_string(io::stdin(), MOST_NAMES);
     drop(read);
-    done.map(|_| text)
+    text
 }

@@ -2,7 +2,6 @@
 
 mod cluster;
 
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use super::export::print;
 use super::table::name;
 use crate::client;
 use crate::config::ConfigError;
+use crate::limits::{self, MOST_LIVE};
 use crate::source::advertise::{self, ServiceName};
 use crate::source::cluster::Access;
 use crate::stub::emit::{Flavour, emit};
@@ -126,10 +126,9 @@ fn list(output: Output) -> anyhow::Result<String> {
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
+        limits::read_to_string(std::io::stdin(), MOST_LIVE)
     } else {
-        std::fs::read_to_string(path)
+        limits::read_file(path, MOST_LIVE)
     };
     text.map_err(|error| {
         let path = path.display();

@@ -1,5 +1,6 @@
 //! The flags of every command that builds a name table.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use crate::entry::{Rules, TTL_RANGE};
 use crate::index::Policy;
 use crate::source::advertise::ServiceName;
 use crate::wire::name::Name;
+use crate::zone::Ownership;
 use crate::zone::answer::Family;
 
 #[derive(Args, Debug)]
@@ -34,6 +36,15 @@ pub(super) struct TableArgs {
         help_heading = "Zones"
     )]
     cluster_domain: String,
+    /// The namespaces whose entries alone may give hosts at or below this name, which is in one of the zones; repeatable.
+    /// payments.global=payments,shared
+    #[arg(
+        long,
+        env = "GLOBALDNS_ZONE_OWNER",
+        value_name = "ZONE=NAMESPACE[,NAMESPACE…]",
+        help_heading = "Owners"
+    )]
+    zone_owner: Vec<String>,
 
     /// Read ServiceEntries from a file or directory (*.yaml, *.yml, *.json), or - for standard input;
     /// repeatable. Without --kubernetes, --kubeconfig or --context no cluster is contacted then
@@ -150,6 +161,8 @@ impl TableArgs {
     pub(super) fn config(self) -> Result<TableConfig, ConfigError> {
         let zones = self.zone.iter().map(|text| name("--zone", text)).collect::<Result<_, _>>()?;
         let cluster_domain = name("--cluster-domain", &self.cluster_domain)?;
+        let zone_owners =
+            self.zone_owner.iter().map(|text| ownerships(text)).collect::<Result<Vec<_>, _>>()?;
         let from_cluster =
             self.file.is_empty() || self.kubernetes || self.kubeconfig.is_some() || self.context.is_some();
         if !from_cluster {
@@ -169,9 +182,7 @@ impl TableArgs {
         let mut namespaces: Vec<String> = Vec::new();
         for namespace in self.namespace {
             if !is_namespace(&namespace) {
-                return Err(ConfigError(format!(
-                    "--namespace {namespace:?} is not a namespace; write a label of lower-case letters, digits and '-', at most 63 octets"
-                )));
+                return Err(not_a_namespace("--namespace", &namespace));
             }
             if !namespaces.contains(&namespace) {
                 namespaces.push(namespace);
@@ -198,6 +209,7 @@ impl TableArgs {
         Ok(TableConfig {
             zones,
             cluster_domain,
+            zone_owners: zone_owners.concat(),
             sources: Sources {
                 files: self.file,
                 cluster: from_cluster.then_some(ClusterSource {
@@ -221,6 +233,38 @@ impl TableArgs {
             advertise_service: self.advertise_service,
         })
     }
+}
+
+/// `ZONE=NAMESPACE,NAMESPACE`, and any number of them behind each other: no namespace has a `=`, so an item with one
+/// begins the next. That is how the variable holds what the flag says several times (X0).
+fn ownerships(text: &str) -> Result<Vec<Ownership>, ConfigError> {
+    const FLAG: &str = "--zone-owner";
+    let mut found: Vec<Ownership> = Vec::new();
+    for item in text.split(',').map(str::trim) {
+        let namespace = match item.split_once('=') {
+            Some((suffix, namespace)) => {
+                found.push(Ownership { suffix: name(FLAG, suffix.trim())?, namespaces: BTreeSet::new() });
+                namespace.trim()
+            }
+            None => item,
+        };
+        let Some(Ownership { namespaces, .. }) = found.last_mut() else {
+            return Err(ConfigError(format!(
+                "{FLAG} {text:?} names no zone; write ZONE=NAMESPACE, for example payments.global=payments,shared"
+            )));
+        };
+        if !is_namespace(namespace) {
+            return Err(not_a_namespace(FLAG, namespace));
+        }
+        namespaces.insert(namespace.to_owned());
+    }
+    Ok(found)
+}
+
+fn not_a_namespace(flag: &str, text: &str) -> ConfigError {
+    ConfigError(format!(
+        "{flag} {text:?} is not a namespace; write a label of lower-case letters, digits and '-', at most 63 octets"
+    ))
 }
 
 /// RFC 1123 label, as Kubernetes requires of namespaces.

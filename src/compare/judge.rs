@@ -71,6 +71,8 @@ classes! {
     Owner "O1" "several entries for one host: the old server takes any one of them",
     /// `exportTo`.
     Hidden "O5" "an entry that exportTo keeps from being served",
+    /// `--zone-owner`.
+    NotOwner "O6" "an entry that does not own the name's suffix",
     /// AA.
     Authority "D1" "the AA bit",
     /// TTL of an answer.
@@ -357,7 +359,8 @@ impl<'j> Judge<'j> {
             return Err(Riddle::new(changed(old, new), ENTRIES_REMEDY));
         };
         let owners = self.owners(legacy, &question.name, zone);
-        let name = Claimed { question, old, new, spelling, owners };
+        let zones = self.index.table().zones();
+        let name = Claimed { question, old, new, spelling, owners, zones };
         let found = match (old.addresses.is_empty(), question.rtype) {
             (true, rtype::AAAA) => vec![Class::Aaaa.into()],
             (true, _)
@@ -371,7 +374,7 @@ impl<'j> Judge<'j> {
             (true, _) => name.gained(legacy, zone)?,
             (false, _) => {
                 let relative = &question.name.wire()[..apex_at];
-                name.changed(legacy, self.index.table().zones().is_search_path_product(relative))?
+                name.changed(legacy, zones.is_search_path_product(relative))?
             }
         };
         reasons.extend(found);

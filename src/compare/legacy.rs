@@ -37,6 +37,8 @@ pub struct Legacy {
 pub struct Known {
     /// `namespace/name`, or where in which file.
     pub object: String,
+    /// Whose it is (O6).
+    pub namespace: Box<str>,
     /// `spec.hosts` as written.
     pub hosts: Vec<Box<str>>,
     /// What we read: hosts of our zones with their addresses.
@@ -147,6 +149,7 @@ impl Known {
         let hidden = strings("exportTo").contains(&"~");
         Known {
             object: entry.id.to_string(),
+            namespace: entry.id.namespace.clone(),
             hosts: hosts.into_iter().map(Box::from).collect(),
             claims: entry.claims.iter().map(|claim| (claim.host.clone(), claim.addresses.clone())).collect(),
             served,

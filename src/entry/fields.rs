@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::EntryId;
 use crate::finding::{Code, Finding};
+use crate::limits::{MOST_FINDINGS, MOST_ITEMS};
 
 /// The names of a field and of those it is in, outermost first; empty for the whole object.
 pub(super) type Keys = &'static [&'static str];
@@ -46,14 +47,33 @@ pub(super) struct Fields<'o> {
     object: &'o Value,
     id: &'o EntryId,
     findings: Vec<Finding>,
+    /// How many of them are about single items, and how many more of these there were.
+    of_items: usize,
+    beyond: usize,
 }
 
 impl<'o> Fields<'o> {
     pub(super) fn new(object: &'o Value, id: &'o EntryId) -> Self {
-        Fields { object, id, findings: Vec::new() }
+        Fields { object, id, findings: Vec::new(), of_items: 0, beyond: 0 }
     }
 
-    pub(super) fn into_findings(self) -> Vec<Finding> {
+    /// Who the entry is.
+    pub(super) fn id(&self) -> &'o EntryId {
+        self.id
+    }
+
+    pub(super) fn into_findings(mut self) -> Vec<Finding> {
+        if self.beyond > 0 {
+            self.report(
+                Code::LimitExceeded,
+                Path::Field(&[]),
+                &format!("{} more", self.beyond),
+                format!(
+                    "only the first {MOST_FINDINGS} findings about hosts and addresses of an entry are told"
+                ),
+                "mend those; the others show then",
+            );
+        }
         self.findings
     }
 
@@ -65,6 +85,13 @@ impl<'o> Fields<'o> {
         why: impl Into<String>,
         remedy: impl Into<String>,
     ) {
+        if matches!(path, Path::Item(..) | Path::ItemField(..)) {
+            if self.of_items == MOST_FINDINGS {
+                self.beyond += 1;
+                return;
+            }
+            self.of_items += 1;
+        }
         self.findings.push(Finding::new(code, self.id.to_string(), path.to_string(), value, why, remedy));
     }
 
@@ -84,8 +111,12 @@ impl<'o> Fields<'o> {
     /// The strings of a list, with their positions; items of another type are findings.
     pub(super) fn strings(&mut self, keys: Keys) -> Vec<(usize, &'o str)> {
         let items = self.list(keys);
+        if items.len() > MOST_ITEMS {
+            self.too_many(keys, format!("more than {MOST_ITEMS} items"), MOST_ITEMS, "items of the list");
+        }
         items
             .iter()
+            .take(MOST_ITEMS)
             .enumerate()
             .filter_map(|(i, item)| Some((i, self.as_string(Path::Item(keys, i), item)?)))
             .collect()
@@ -110,8 +141,12 @@ impl<'o> Fields<'o> {
     /// `status.addresses[]`: position, value and host.
     pub(super) fn status_addresses(&mut self) -> Vec<(usize, &'o str, &'o str)> {
         let items = self.list(STATUS_ADDRESSES);
+        if items.len() > MOST_ITEMS {
+            let value = format!("more than {MOST_ITEMS} items");
+            self.too_many(STATUS_ADDRESSES, value, MOST_ITEMS, "items of the list");
+        }
         let mut read = Vec::new();
-        for (i, item) in items.iter().enumerate() {
+        for (i, item) in items.iter().take(MOST_ITEMS).enumerate() {
             let Some(map) = item.as_object() else {
                 self.wrong_type(Path::Item(STATUS_ADDRESSES, i), item, "a map with value and host");
                 continue;
@@ -125,6 +160,17 @@ impl<'o> Fields<'o> {
             }
         }
         read
+    }
+
+    /// S7: only the first `most` are read.
+    pub(super) fn too_many(&mut self, keys: Keys, value: String, most: usize, what: &str) {
+        self.report(
+            Code::LimitExceeded,
+            Path::Field(keys),
+            &value,
+            format!("only the first {most} {what} are read, and the rest is not served"),
+            "spread them over several entries with hosts of their own",
+        );
     }
 
     fn list(&mut self, keys: Keys) -> &'o [Value] {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::fields::{Fields, Keys, Path, STATUS_ADDRESSES};
 use super::{Claim, Entry, EntryId, Origin, Rules, TTL_ANNOTATION, TTL_RANGE};
 use crate::finding::Code;
+use crate::limits::{MOST_ADDRESSES, MOST_ITEMS};
 use crate::wire::name::{Name, NameError};
 use crate::wire::probe;
 use crate::zone::{Host, Zones};
@@ -22,7 +23,7 @@ const ADDRESSES: Keys = &["spec", "addresses"];
 const RESOLUTION: Keys = &["spec", "resolution"];
 const EXPORT_TO: Keys = &["spec", "exportTo"];
 /// Istio's label that switches automatic allocation off (A2).
-const AUTO_ALLOCATE_LABEL: &str = "networking.istio.io/enable-autoallocate-ip";
+pub(super) const AUTO_ALLOCATE_LABEL: &str = "networking.istio.io/enable-autoallocate-ip";
 
 impl Entry {
     /// Reads a ServiceEntry. `object` is the whole object as JSON.
@@ -123,7 +124,10 @@ impl Reading<'_> {
         let targets = self.fields.strings(EXPORT_TO);
         if targets.iter().any(|(_, target)| *target == "~") {
             Export::Hidden
-        } else if targets.is_empty() || targets.iter().any(|(_, target)| *target == "*") {
+        } else if targets.is_empty()
+            // Who it is hidden from may be among those that are not read (S7).
+            || targets.len() < MOST_ITEMS && targets.iter().any(|(_, target)| *target == "*")
+        {
             Export::All
         } else {
             Export::Some
@@ -136,6 +140,7 @@ impl Reading<'_> {
         for (i, text) in listed {
             shared.extend(self.address(Path::Item(ADDRESSES, i), text));
         }
+        self.report_too_many(&shared, ADDRESSES);
         let shared: Arc<[IpAddr]> = shared.in_order.into();
         let mut status: HashMap<String, Vec<(usize, &str)>> = HashMap::new();
         if allocated {
@@ -167,11 +172,19 @@ impl Reading<'_> {
                 for (j, value) in status.get(&plain_host(text)).into_iter().flatten() {
                     own.extend(self.address(Path::ItemField(STATUS_ADDRESSES, *j, "value"), value));
                 }
+                self.report_too_many(&own, STATUS_ADDRESSES);
                 addresses = own.in_order.into();
             }
             claims.push(Claim { host, addresses, field: i as u32 });
         }
         claims
+    }
+
+    fn report_too_many(&mut self, addresses: &Distinct, keys: Keys) {
+        if addresses.beyond > 0 {
+            let value = format!("{} addresses", addresses.in_order.len() + addresses.beyond);
+            self.fields.too_many(keys, value, MOST_ADDRESSES, "addresses of a host");
+        }
     }
 
     /// A2: istiod's own conditions for its automatically allocated addresses.
@@ -184,7 +197,7 @@ impl Reading<'_> {
         self.fields.list_is_empty(ADDRESSES) && !resolution_none && !disabled(&mut self.fields)
     }
 
-    /// H1–H3, H5, D5 and D18 for one string of `spec.hosts`.
+    /// H1–H3, H5, D5, D18 and O6 for one string of `spec.hosts`.
     fn host(&mut self, i: usize, text: &str, rules: &Rules) -> Option<Host> {
         let path = Path::Item(HOSTS, i);
         let (wildcard, name) = match text.strip_prefix("*.") {
@@ -203,6 +216,22 @@ impl Reading<'_> {
             self.outside.push((i as u32, text.into()));
             return None;
         };
+        let namespace = &self.fields.id().namespace;
+        if let Some((suffix, owners)) = self.zones.owned_by_others(&name, namespace) {
+            let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+            self.fields.report(
+                Code::HostNotOwner,
+                path,
+                text,
+                format!(
+                    "names at and below {suffix} are taken only from entries of {} (--zone-owner), and this one is in \
+                     {namespace}",
+                    owners.join(", ")
+                ),
+                "choose a host outside of that suffix, move the entry, or add its namespace to --zone-owner",
+            );
+            return None;
+        }
         if wildcard && apex_at == 0 && !rules.apex_wildcards {
             self.fields.report(
                 Code::HostApexWildcard,
@@ -322,16 +351,22 @@ impl Reading<'_> {
     }
 }
 
-/// Addresses in listed order, each once (A6).
+/// Addresses in listed order, each once (A6), as many as a host can have (S7).
 #[derive(Default)]
 struct Distinct {
     in_order: Vec<IpAddr>,
     seen: HashSet<IpAddr>,
+    beyond: usize,
 }
 
 impl Distinct {
     fn extend(&mut self, address: Option<IpAddr>) {
-        self.in_order.extend(address.filter(|address| self.seen.insert(*address)));
+        let Some(address) = address.filter(|address| self.seen.insert(*address)) else { return };
+        if self.in_order.len() < MOST_ADDRESSES {
+            self.in_order.push(address);
+        } else {
+            self.beyond += 1;
+        }
     }
 }
 

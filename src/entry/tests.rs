@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::{MOST_ADDRESSES, MOST_FINDINGS, MOST_ITEMS};
 use crate::wire::name::Name;
 use crate::zone::Zones;
 use serde_json::json;
@@ -279,6 +280,109 @@ fn apex_wildcards_are_served_when_asked_for() {
     let rules = Rules { apex_wildcards: true, ..Rules::default() };
     let object = spec(json!({"hosts": ["*.global"], "addresses": ["240.0.0.1"]}));
     assert_eq!(claims(&read_with(&object, &rules)), ["*.global=240.0.0.1"]);
+}
+
+/// [O6] [F1] An entry elsewhere gives neither a host nor a wildcard at or below an owned suffix.
+#[test]
+fn a_host_below_an_owned_suffix_is_taken_from_its_owners_only() {
+    let ownership = |suffix: &str, namespaces: &[&str]| crate::zone::Ownership {
+        suffix: Name::parse(suffix).expect(suffix),
+        namespaces: namespaces.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    let ours = vec![
+        ownership("pay.global", &["pay"]),
+        ownership("pay.global", &["shared"]),
+        ownership("eu.pay.global", &["foo"]),
+    ];
+    let zones = zones().owned_by(ours).expect("in a zone");
+    let hosts = json!([
+        "pay.global",
+        "a.pay.global",
+        "*.Pay.global.",
+        "a.eu.pay.global",
+        "*.eu.pay.global",
+        "a.global",
+        "notpay.global",
+        "*.x.global"
+    ]);
+    let object = spec(json!({"hosts": hosts, "addresses": ["240.0.0.1"]}));
+    let read = |namespace: &str| {
+        let mut object = object.clone();
+        object["metadata"]["namespace"] = json!(namespace);
+        Entry::read(&object, Origin::Object, &zones, &Rules::default())
+    };
+    let hosts = |entry: &Entry| entry.claims.iter().map(|claim| claim.host.to_string()).collect::<Vec<_>>();
+    assert_eq!(
+        hosts(&read("foo")),
+        ["a.eu.pay.global", "*.eu.pay.global", "a.global", "notpay.global", "*.x.global"]
+    );
+    assert_eq!(
+        findings(&read("foo")),
+        [
+            "host-not-owner spec.hosts[0] pay.global",
+            "host-not-owner spec.hosts[1] a.pay.global",
+            "host-not-owner spec.hosts[2] *.Pay.global."
+        ]
+    );
+    for owner in ["pay", "shared"] {
+        let owned = ["pay.global", "a.pay.global", "*.pay.global", "a.global", "notpay.global", "*.x.global"];
+        assert_eq!(hosts(&read(owner)), owned);
+    }
+}
+
+/// [S7] [S5]
+#[test]
+fn of_a_list_that_is_too_long_the_first_items_count() {
+    let hosts: Vec<String> = (0..MOST_ITEMS + 1).map(|i| format!("h{i}.global")).collect();
+    let addresses: Vec<String> = (0..MOST_ADDRESSES as u32 + 5)
+        .map(|i| IpAddr::from((0xf000_0000 + i).to_be_bytes()).to_string())
+        .collect();
+    let entry = read(&spec(json!({"hosts": hosts, "addresses": addresses, "resolution": "DNS"})));
+    assert_eq!(entry.claims.len(), MOST_ITEMS);
+    assert!(entry.claims.iter().all(|claim| claim.addresses.len() == MOST_ADDRESSES));
+    assert_eq!(
+        findings(&entry),
+        [
+            format!("limit-exceeded spec.addresses {} addresses", MOST_ADDRESSES + 5),
+            format!("limit-exceeded spec.hosts more than {MOST_ITEMS} items")
+        ]
+    );
+    // As many as there may be are no finding, and one that is listed twice is one.
+    let twice: Vec<&String> =
+        addresses[..MOST_ADDRESSES].iter().flat_map(|address| [address, address]).collect();
+    let entry = read(&spec(json!({"hosts": hosts[..MOST_ITEMS], "addresses": twice})));
+    assert_eq!((entry.claims.len(), findings(&entry)), (MOST_ITEMS, vec![]));
+    // Those that istiod has allocated.
+    let status: Vec<_> = addresses.iter().map(|a| json!({"value": a, "host": "h0.global"})).collect();
+    let mut allocated = spec(json!({"hosts": ["h0.global"], "resolution": "DNS"}));
+    allocated["status"] = json!({"addresses": status});
+    let entry = read(&allocated);
+    assert_eq!(entry.claims[0].addresses.len(), MOST_ADDRESSES);
+    assert_eq!(
+        findings(&entry),
+        [format!("limit-exceeded status.addresses {} addresses", MOST_ADDRESSES + 5)]
+    );
+}
+
+/// [S7] [O5] Whom it is hidden from may be written behind what is read.
+#[test]
+fn an_entry_with_too_many_export_targets_is_not_public() {
+    let mut targets = vec!["*"; MOST_ITEMS];
+    targets.push("~");
+    let entry = read(&spec(json!({"hosts": ["a.global"], "addresses": ["240.0.0.1"], "exportTo": targets})));
+    assert!(!entry.public);
+    assert_eq!(findings(&entry), [format!("limit-exceeded spec.exportTo more than {MOST_ITEMS} items")]);
+}
+
+/// [S7] [F1] What counts of an entry is told whatever else is wrong with it.
+#[test]
+fn an_entry_has_so_many_findings_and_one_that_says_how_many_more() {
+    let hosts: Vec<String> = (0..MOST_FINDINGS + 7).map(|i| format!("bad {i}")).collect();
+    let entry = read(&spec(json!({"hosts": hosts, "exportTo": ["~"], "addresses": 7})));
+    let found = findings(&entry);
+    assert_eq!(found.len(), MOST_FINDINGS + 3);
+    assert_eq!(found[0], "field-type spec.addresses 7");
+    assert_eq!(found[MOST_FINDINGS + 1..], ["export-hidden", "limit-exceeded  7 more"]);
 }
 
 /// [S5] [H1]

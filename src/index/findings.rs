@@ -8,11 +8,14 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
+
 use super::arena::Number;
-use super::packed::View;
-use super::{Claimant, Entries, Index, lock, winners};
+use super::packed::{ClaimView, View};
+use super::{Claimant, Entries, Index, lock, merged, winners};
 use crate::entry::{self, EntryId};
 use crate::finding::{Code, Finding};
+use crate::limits::MOST_ADDRESSES;
 use crate::zone::Host;
 
 /// Claims that a search for findings looks at before it lets an event pass (L7).
@@ -21,42 +24,57 @@ pub(super) const SEARCH_STEP: usize = 256;
 const GIVE_WAY: Duration = Duration::from_micros(50);
 
 impl Index {
-    /// Every finding: those of the entries, of the sources, and those that only all entries together
-    /// show (A7, O3, O4). Computed on call, in an order that depends on the set alone.
-    ///
-    /// Events pass between the steps of this, so it may see some entries before and some after one; the version
-    /// has moved then.
+    /// Every finding, in an order that depends on the set alone.
     pub fn findings(&self) -> Vec<Finding> {
-        let mut findings: BTreeSet<Finding> =
-            lock(&self.source_findings).values().flatten().cloned().collect();
-        let numbers: Vec<Number> = lock(&self.entries).by_identity.iter().copied().collect();
-        // An address, hashed, and the entry that has it: eight octets each, because there may be a million.
-        let mut addresses: Vec<(u32, Number)> = Vec::with_capacity(numbers.len());
-        self.in_steps(&numbers, |entries, number| {
-            self.search_entry(entries, *number, &mut findings, &mut addresses);
-            entries.view(*number).map_or(0, |entry| entry.claim_count())
-        });
-        let listed: Vec<Host> = self.claims.iter().map(|item| item.key().clone()).collect();
-        self.in_steps(&listed, |entries, host| self.search_host(entries, host, &mut findings));
-        addresses.sort_unstable();
-        addresses.dedup();
-        for group in addresses.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
-            let mut uses = HashMap::new();
-            self.in_steps(group, |entries, (hash, number)| {
-                self.collect_uses(entries, *hash, *number, &mut uses)
-            });
-            findings.extend(uses.into_iter().flat_map(|(address, uses)| shared_address(address, uses)));
-        }
+        let mut findings = BTreeSet::new();
+        self.search(&mut |finding| _ = findings.insert(finding));
         findings.into_iter().collect()
     }
 
+    /// Shows every finding: those of the entries, of the sources, and those that only all entries together show (A7, O3,
+    /// O4). In no order, and without keeping any: an entry may have findings of many times its own size. Returns how much
+    /// was looked at, which grows as what is read does (S7).
+    ///
+    /// Events pass between the steps of this, so it may see some entries before and some after one; the version
+    /// has moved then.
+    pub fn search(&self, show: &mut impl FnMut(Finding)) -> usize {
+        let of_sources: Vec<Finding> = lock(&self.source_findings).values().flatten().cloned().collect();
+        of_sources.into_iter().for_each(&mut *show);
+        let numbers: Vec<Number> = lock(&self.entries).by_identity.iter().copied().collect();
+        // An address, hashed, and the entry that has it: eight octets each, because there may be a million.
+        let mut addresses: Vec<(u32, Number)> = Vec::with_capacity(numbers.len());
+        let mut looked = self
+            .in_steps(&numbers, |entries, number| self.search_entry(entries, *number, show, &mut addresses));
+        let listed: Vec<Host> = self.claims.iter().map(|item| item.key().clone()).collect();
+        looked += self.in_steps(&listed, |entries, host| self.search_host(entries, host, show));
+        addresses.sort_unstable();
+        addresses.dedup();
+        let shared: Vec<_> =
+            addresses.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1).flatten().collect();
+        let hashes: HashSet<u32, RandomState> = shared.iter().map(|(hash, _)| *hash).collect();
+        let mut users: Vec<Number> = shared.iter().map(|(_, number)| *number).collect();
+        drop(addresses);
+        users.sort_unstable();
+        users.dedup();
+        let mut uses = Uses::default();
+        looked +=
+            self.in_steps(&users, |entries, number| self.collect_uses(entries, *number, &hashes, &mut uses));
+        looked + uses.search(show)
+    }
+
     /// Does something for each item under the lock of the entries, which is given up often enough for events to pass.
-    /// `act` returns how many claims it looked at.
-    fn in_steps<T>(&self, items: &[T], mut act: impl FnMut(&Entries, &T) -> usize) {
-        let mut rest = items.iter();
+    /// `act` returns how many claims and addresses it looked at; this, how many all did.
+    fn in_steps<T>(&self, items: &[T], mut act: impl FnMut(&Entries, &T) -> usize) -> usize {
+        let (mut rest, mut looked) = (items.iter(), 0);
+        let mut act = |entries: &Entries, item: &T| {
+            let at = 1 + act(entries, item);
+            looked += at;
+            at
+        };
         while !rest.as_slice().is_empty() {
             self.step(&mut rest, &mut act);
         }
+        looked
     }
 
     /// One such step, for those who have something to do between two.
@@ -84,19 +102,25 @@ impl Index {
         &self,
         entries: &Entries,
         number: Number,
-        findings: &mut BTreeSet<Finding>,
+        show: &mut impl FnMut(Finding),
         addresses: &mut Vec<(u32, Number)>,
-    ) {
-        let Some(entry) = entries.view(number) else { return };
-        findings.extend(entries.findings.get(&number).into_iter().flat_map(|own| own.iter().cloned()));
+    ) -> usize {
+        let Some(entry) = entries.view(number) else { return 0 };
+        let before = addresses.len();
+        entries.findings.get(&number).into_iter().flatten().cloned().for_each(&mut *show);
         let mut outside = entry.outside().peekable();
         if outside.peek().is_some() {
             let id = self.id(&entry);
-            findings.extend(outside.map(|(position, host)| entry::outside_finding(&id, position, host)));
+            outside.for_each(|(position, host)| show(entry::outside_finding(&id, position, host)));
         }
+        let mut last = None;
         for (_, claim) in entry.claims() {
-            addresses.extend(claim.addresses().map(|address| (self.short_hash(address), number)));
+            // The hosts of an entry share a list.
+            if last.replace(claim.list()) != Some(claim.list()) {
+                addresses.extend(claim.addresses().map(|address| (self.short_hash(address), number)));
+            }
         }
+        entry.claim_count() + addresses.len() - before
     }
 
     fn short_hash(&self, address: IpAddr) -> u32 {
@@ -105,38 +129,76 @@ impl Index {
 
     /// What the claims to one host say together (A7, O3). Of a host that is not listed there is nothing to say: its
     /// only claim answers it.
-    fn search_host(&self, entries: &Entries, host: &Host, findings: &mut BTreeSet<Finding>) -> usize {
+    fn search_host(&self, entries: &Entries, host: &Host, show: &mut impl FnMut(Finding)) -> usize {
         let claimants = self.claimants(entries, &self.claims_of(entries, host).0);
         let winners = winners(&self.policy, &claimants);
+        // They are in the order of the claimants.
+        let mut next = winners.iter().peekable();
         for claimant in &claimants {
+            let wins = next.next_if(|winner| std::ptr::eq(**winner, claimant)).is_some();
             if !claimant.has_addresses() {
-                findings.extend(self.no_address(claimant, host, winners.is_empty()));
-            } else if let Some(winner) = winners.first()
-                && !winners.iter().any(|w| std::ptr::eq(*w, claimant))
-            {
-                findings.insert(self.claim_lost(claimant, winner, host));
+                self.no_address(claimant, host, winners.is_empty()).into_iter().for_each(&mut *show);
+            } else if let Some(winner) = winners.first().filter(|_| !wins) {
+                show(self.claim_lost(claimant, winner, host));
             }
         }
-        claimants.len()
+        claimants.len() + self.search_merged(host, &winners, show)
     }
 
-    /// An entry's uses of the addresses of one hash; returns how many claims it has.
+    /// S7: who gives addresses to a host that has too many together.
+    fn search_merged(&self, host: &Host, winners: &[&Claimant<'_>], show: &mut impl FnMut(Finding)) -> usize {
+        if winners.len() < 2 {
+            return 0;
+        }
+        let mut beyond = vec![0; winners.len()];
+        let mut addresses = 0;
+        for (at, _) in merged(winners) {
+            addresses += 1;
+            beyond[at] += usize::from(addresses > MOST_ADDRESSES);
+        }
+        for (winner, beyond) in winners.iter().zip(beyond).filter(|(_, beyond)| *beyond > 0) {
+            show(Finding::new(
+                Code::LimitExceeded,
+                self.id(&winner.entry).to_string(),
+                winner.field(),
+                &host.to_string(),
+                format!(
+                    "with those of older entries the host has {addresses} addresses; only the first {MOST_ADDRESSES} \
+                     are served, and not {beyond} of this entry"
+                ),
+                "give the host fewer addresses",
+            ));
+        }
+        addresses
+    }
+
+    /// Notes which addresses of these hashes an entry gives, and to whom.
     fn collect_uses(
         &self,
         entries: &Entries,
-        hash: u32,
         number: Number,
-        uses: &mut HashMap<IpAddr, Vec<Use>>,
+        hashes: &HashSet<u32, RandomState>,
+        uses: &mut Uses,
     ) -> usize {
         let Some(entry) = entries.view(number) else { return 0 };
-        let id = self.id(&entry);
+        let mut lists: HashMap<*const u8, (ClaimView<'_>, BTreeSet<Host>), RandomState> = HashMap::default();
         for (_, claim) in entry.claims() {
-            for address in claim.addresses().filter(|address| self.short_hash(*address) == hash) {
-                let (host, allocated) = (self.host(&claim), entry.is_allocated());
-                uses.entry(address).or_default().push(Use { host, entry: id.clone(), allocated });
+            let (_, hosts) = lists.entry(claim.list()).or_insert_with(|| (claim, BTreeSet::new()));
+            hosts.insert(self.host(&claim));
+            // Two tell whether somebody's host is another one.
+            if hosts.len() > 2 {
+                hosts.pop_last();
             }
         }
-        entry.claim_count()
+        let (user, before) = (uses.users.len(), uses.uses.len());
+        for (claim, hosts) in lists.into_values() {
+            let list = uses.lists.len();
+            let shared = claim.addresses().filter(|address| hashes.contains(&self.short_hash(*address)));
+            uses.uses.extend(shared.map(|address| (address, list as u32)));
+            uses.lists.push(List { user, hosts: hosts.into_iter().collect() });
+        }
+        uses.users.push((self.id(&entry), entry.is_allocated()));
+        entry.claim_count() + uses.uses.len() - before
     }
 
     /// O3.
@@ -195,45 +257,72 @@ impl Claimant<'_> {
     }
 }
 
-/// One use of an address.
-struct Use {
-    host: Host,
-    entry: EntryId,
-    allocated: bool,
+/// Who gives addresses that several entries seem to give.
+#[derive(Default)]
+struct Uses {
+    /// Entries, and whether their addresses were allocated.
+    users: Vec<(EntryId, bool)>,
+    lists: Vec<List>,
+    /// An address and the list it is in.
+    uses: Vec<(IpAddr, u32)>,
 }
 
-/// O4: one finding for each entry that uses an address another entry uses for another host.
-fn shared_address(address: IpAddr, mut uses: Vec<Use>) -> Vec<Finding> {
-    // A host list of one entry may have very many.
-    if uses.windows(2).all(|pair| pair[0].entry == pair[1].entry) {
-        return Vec::new();
-    }
-    uses.sort_by(|a, b| (&a.host, &a.entry).cmp(&(&b.host, &b.entry)));
-    let one_host = uses.first().map(|u| &u.host) == uses.last().map(|u| &u.host);
-    if one_host {
-        return Vec::new();
-    }
-    let mut reported = HashSet::new();
-    let mut findings = Vec::new();
-    for Use { host, entry, allocated } in &uses {
-        if reported.contains(entry) {
-            continue;
+/// A list of addresses, and its entry.
+struct List {
+    user: usize,
+    /// The first two of those that have it.
+    hosts: Vec<Host>,
+}
+
+impl Uses {
+    /// O4: one finding for each entry that uses an address another entry uses for another host. Returns how much was
+    /// looked at.
+    fn search(mut self, show: &mut impl FnMut(Finding)) -> usize {
+        let mut looked = 0;
+        self.uses.sort_unstable();
+        for group in self.uses.chunk_by(|a, b| a.0 == b.0) {
+            looked += self.search_address(group, show);
         }
-        let Some(other) = uses.iter().find(|u| u.host != *host && u.entry != *entry) else {
-            continue;
-        };
-        reported.insert(entry);
-        findings.push(Finding::new(
-            Code::AddressShared,
-            entry.to_string(),
-            if *allocated { "status.addresses" } else { "spec.addresses" },
-            &address.to_string(),
-            format!(
-                "{host} and {} of {} have the same address; on TCP ports the mesh cannot tell them apart",
-                other.host, other.entry
-            ),
-            "give every host an address of its own",
-        ));
+        looked
     }
-    findings
+
+    fn search_address(&self, group: &[(IpAddr, u32)], show: &mut impl FnMut(Finding)) -> usize {
+        let lists = || group.iter().map(|(_, list)| &self.lists[*list as usize]);
+        let mut looked = group.len();
+        // A host list of one entry may have very many.
+        if lists().all(|list| list.user == lists().next().map_or(0, |first| first.user)) {
+            return looked;
+        }
+        let mut uses: Vec<(&Host, usize)> =
+            lists().flat_map(|list| list.hosts.iter().map(|host| (host, list.user))).collect();
+        uses.sort_unstable_by_key(|(host, user)| (*host, &self.users[*user].0));
+        // Where another host than the first begins; without one, all is as it should be.
+        let Some(others) = uses.iter().position(|(host, _)| *host != uses[0].0) else { return looked };
+        let mut reported = HashSet::new();
+        for (host, user) in &uses {
+            if reported.contains(user) {
+                continue;
+            }
+            let from = if *host == uses[0].0 { others } else { 0 };
+            let is_another = |(another, by): &&(&Host, usize)| {
+                looked += 1;
+                another != host && by != user
+            };
+            let Some((other, by)) = uses[from..].iter().find(is_another) else { continue };
+            reported.insert(*user);
+            let (entry, allocated) = &self.users[*user];
+            show(Finding::new(
+                Code::AddressShared,
+                entry.to_string(),
+                if *allocated { "status.addresses" } else { "spec.addresses" },
+                &group[0].0.to_string(),
+                format!(
+                    "{host} and {other} of {} have the same address; on TCP ports the mesh cannot tell them apart",
+                    self.users[*by].0
+                ),
+                "give every host an address of its own",
+            ));
+        }
+        looked
+    }
 }

@@ -329,6 +329,11 @@ impl<'a> ClaimView<'a> {
         self.run.field >> 1
     }
 
+    /// Tells its list of addresses from all others, as long as no entry comes or goes.
+    pub(super) fn list(&self) -> *const u8 {
+        &raw const self.entry[self.run.list as usize]
+    }
+
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let list = &self.entry[self.run.list as usize..];
         let (count, mut rest) = postcard::take_from_bytes::<u32>(list).unwrap_or_default();

@@ -284,17 +284,142 @@ fn a_shared_allocated_address_is_named_by_its_field() {
 #[test]
 fn very_large_entries_are_read_and_reported_like_small_ones() {
     let i = index();
-    let hosts: Vec<String> = (0..20_000).map(|n| format!("h{n}.global")).collect();
+    let hosts: Vec<String> = (0..10_000).map(|n| format!("h{n}.global")).collect();
     let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
     i.put(entry("a/hosts", 1, &hosts, &["240.0.0.1"]));
-    let addresses: Vec<String> = (0..20_000).map(|n| format!("240.1.{}.{}", n / 250, n % 250)).collect();
+    let addresses: Vec<String> = (0..1000).map(|n| format!("240.1.{}.{}", n / 250, n % 250)).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     i.put(entry("a/addresses", 1, &["many.global"], &addresses));
     let status: Vec<_> = hosts.iter().map(|host| json!({"value": "240.0.0.2", "host": host})).collect();
     i.put(entry("b/status", 1, &hosts, &[]).set("/status", json!({"addresses": status})));
     let findings = i.findings();
-    assert_eq!(findings.iter().filter(|f| f.code == Code::ClaimLost).count(), 20_000);
+    assert_eq!(findings.iter().filter(|f| f.code == Code::ClaimLost).count(), 10_000);
     assert!(findings.iter().all(|f| f.code == Code::ClaimLost));
+}
+
+/// [S7] What is looked at for findings grows as the entries do, and not as a square: with four times as much of
+/// everything, no more than five times.
+#[test]
+fn a_search_for_findings_grows_as_what_it_searches() {
+    fn texts(of: std::ops::Range<usize>, text: impl Fn(usize) -> String) -> Vec<String> {
+        of.map(text).collect()
+    }
+    let refs =
+        |texts: Vec<String>| -> Vec<&'static str> { texts.into_iter().map(|text| &*text.leak()).collect() };
+    let vip = |n: usize| format!("240.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
+    let host = |n: usize| format!("h{n}.global");
+    type World = Box<dyn Fn(usize) -> (Vec<Build>, usize)>;
+    let worlds: Vec<(&str, World)> = vec![
+        (
+            "one host of many entries",
+            Box::new(move |n| {
+                let one = |i| entry(&format!("ns{}/e{i}", i % 2), i as i64, &["a.global"], &["240.0.0.1"]);
+                ((0..n).map(one).collect(), n / 2)
+            }),
+        ),
+        (
+            "one address of many hosts",
+            Box::new(move |n| {
+                let one = |i| entry(&format!("a/e{i}"), 1, &[&host(i)], &["240.0.0.1"]);
+                ((0..n).map(one).collect(), n)
+            }),
+        ),
+        (
+            "one address of one host of many entries, and of another host",
+            Box::new(move |n| {
+                let one = |i| entry(&format!("a/e{i}"), 1, &["a.global"], &["240.0.0.1"]);
+                ((0..n).map(one).chain([entry("a/other", 1, &["b.global"], &["240.0.0.1"])]).collect(), n + 1)
+            }),
+        ),
+        (
+            "many hosts of two entries",
+            Box::new(move |n| {
+                let vips = texts(0..100, vip);
+                let one = |at: usize| {
+                    entry(&format!("a/e{at}"), 1, &refs(texts(at..at + n, host)), &refs(vips.clone()))
+                };
+                ((0..2).map(|i| one(i * n)).collect(), 200)
+            }),
+        ),
+        (
+            "many addresses of two entries",
+            Box::new(move |n| {
+                let one = |at| entry(&format!("a/e{at}"), 1, &[&host(at)], &refs(texts(0..n, vip)));
+                ((0..2).map(one).collect(), 2 * n)
+            }),
+        ),
+        (
+            "many allocated addresses of two entries",
+            Box::new(move |n| {
+                let one = |at: usize| {
+                    let status: Vec<_> =
+                        (0..n).map(|i| json!({"value": vip(i), "host": host(at * n + i)})).collect();
+                    entry(&format!("a/e{at}"), 1, &refs(texts(at * n..at * n + n, host)), &[])
+                        .set("/status", json!({"addresses": status}))
+                };
+                ((0..2).map(one).collect(), 2 * n)
+            }),
+        ),
+        (
+            "one allocated address of all hosts of an entry, and of another's",
+            Box::new(move |n| {
+                let status: Vec<_> = (0..n).map(|i| json!({"value": "240.0.0.1", "host": host(i)})).collect();
+                let all = entry("a/all", 1, &refs(texts(0..n, host)), &[])
+                    .set("/status", json!({"addresses": status}));
+                (vec![all, entry("a/other", 1, &["h0.global"], &["240.0.0.1"])], 2)
+            }),
+        ),
+    ];
+    for (what, world) in worlds {
+        let looked = |n: usize| {
+            let i = index();
+            let (builds, expected) = world(n);
+            i.reset(P0, builds.into_iter().map(|build| build.packed(&i)).collect());
+            let mut found = 0;
+            let looked = i.search(&mut |_| found += 1);
+            assert_eq!(found, expected, "{what}: findings");
+            looked
+        };
+        let (few, many) = (looked(250), looked(1000));
+        assert!(many <= 5 * few, "{what}: {few} for 250, {many} for 1000");
+    }
+}
+
+/// [S7] Ten thousand hosts of a thousand addresses are a thousand addresses.
+#[test]
+fn the_hosts_of_an_entry_share_their_addresses() {
+    let i = index();
+    let hosts: Vec<String> = (0..100).map(|n| format!("h{n}.global")).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    i.put(entry("a/a", 1, &hosts, &["240.0.0.1", "240.0.0.2", "2001:db8::1"]));
+    let mut places = HashSet::new();
+    let mut count = 0;
+    i.table.for_each(|_, answers| {
+        places.insert((answers.v4().as_ptr(), answers.v6().as_ptr()));
+        count += 1;
+    });
+    assert_eq!((count, places.len()), (100, 1));
+}
+
+/// [S7] [O1] Each of two entries may have as many addresses as a host, and both together no more.
+#[test]
+fn merged_entries_give_a_host_no_more_addresses_than_one() {
+    let i = index();
+    let vips =
+        |from: usize| (from..from + 700).map(|n| format!("240.0.{}.{}", n >> 8, n & 255)).collect::<Vec<_>>();
+    let refs = |texts: &'static [String]| texts.iter().map(|text| &**text).collect::<Vec<_>>();
+    // Four hundred of the younger one are the older one's, too.
+    i.put(entry("a/old", 1, &["a.global"], &refs(vips(0).leak())));
+    i.put(entry("a/young", 2, &["a.global"], &refs(vips(300).leak())));
+    assert_eq!((i.look("a.global").split(',').count(), i.codes()), (1000, vec![]));
+    i.put(entry("a/young", 2, &["a.global"], &refs(vips(500).leak())));
+    assert_eq!(i.look("a.global").split(',').count(), MOST_ADDRESSES);
+    assert_eq!(i.codes(), ["limit-exceeded a/young a.global"]);
+    assert!(
+        i.findings()[0]
+            .why
+            .contains("the host has 1200 addresses; only the first 1024 are served, and not 176")
+    );
 }
 
 /// [O1] [O2] Entries of few hosts have their claims remembered by the table, those of many have them listed; they
@@ -548,4 +673,91 @@ fn an_index_that_is_broken_changes_no_more() {
     index.drop_object("foo/a");
     index.reset(P0, vec![]);
     assert_eq!(["a.global", "c.global"].map(|host| index.look(host)), ["240.0.0.1 30", "missing"]);
+}
+
+/// O6 as a reader of the clause would write it down: names and namespaces as texts, entries in order of age. The
+/// addresses a name gets.
+fn naive_owners(
+    name: &str,
+    zones: &[&str],
+    owners: &[(&str, Vec<&str>)],
+    entries: &[(&str, &str, String)],
+) -> Vec<String> {
+    let below = |name: &str, suffix: &str| name == suffix || name.ends_with(&format!(".{suffix}"));
+    let longest = |name: &str| {
+        let suffixes = owners.iter().map(|(suffix, _)| *suffix).filter(|suffix| below(name, suffix));
+        suffixes.max_by_key(|suffix| suffix.len())
+    };
+    let may = |namespace: &str, host: &str| {
+        longest(host.trim_start_matches("*.")).is_none_or(|owned| {
+            owners.iter().any(|(suffix, namespaces)| *suffix == owned && namespaces.contains(&namespace))
+        })
+    };
+    let zone = zones.iter().filter(|zone| below(name, zone)).max_by_key(|zone| zone.len()).expect("a zone");
+    let mut hosts = vec![name.to_owned()];
+    let mut up = name;
+    while up != *zone && Some(up) != longest(name) {
+        up = up.split_once('.').expect("below the zone").1;
+        hosts.push(format!("*.{up}"));
+    }
+    for host in hosts {
+        let claims: Vec<_> = entries.iter().filter(|(ns, of, _)| *of == host && may(ns, of)).collect();
+        if let Some((winner, ..)) = claims.first() {
+            return claims.iter().filter(|(ns, ..)| ns == winner).map(|(.., a)| a.clone()).collect();
+        }
+    }
+    Vec::new()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    /// [O6] [O1] [H4]
+    #[test]
+    fn names_below_an_owned_suffix_are_answered_by_its_owners_alone(
+        owned in proptest::collection::vec((0..6usize, 1..8u8), 0..4),
+        claims in proptest::collection::vec((0..3usize, 0..13usize), 0..12),
+    ) {
+        const NAMESPACES: [&str; 3] = ["a", "b", "c"];
+        const SUFFIXES: [&str; 6] =
+            ["global", "pay.global", "eu.pay.global", "x.eu.pay.global", "in.global", "pay.in.global"];
+        const HOSTS: [&str; 13] = [
+            "*.global", "pay.global", "*.pay.global", "eu.pay.global", "*.eu.pay.global", "x.eu.pay.global",
+            "y.x.eu.pay.global", "other.global", "in.global", "*.in.global", "pay.in.global", "*.pay.in.global",
+            "x.pay.in.global",
+        ];
+        let zones = ["global", "in.global"];
+        let mut owners: std::collections::BTreeMap<&str, Vec<&str>> = Default::default();
+        let mut ownerships = Vec::new();
+        for (suffix, bits) in owned {
+            let of: Vec<&str> = (0..3).filter(|i| bits >> i & 1 == 1).map(|i| NAMESPACES[i]).collect();
+            owners.entry(SUFFIXES[suffix]).or_default().extend(&of);
+            let namespaces = of.iter().map(|text| (*text).to_owned()).collect();
+            ownerships.push(crate::zone::Ownership { suffix: name(SUFFIXES[suffix]), namespaces });
+        }
+        let owners: Vec<_> = owners.into_iter().collect();
+        let all = Zones::new(zones.map(name).to_vec(), name("cluster.local"), 0).expect("valid zones");
+        let table = Table::new(all.owned_by(ownerships).expect("in a zone"));
+        let index = Index::new(policy(), Arc::new(table), || 1000);
+        let rules = Rules { apex_wildcards: true, ..Rules::default() };
+        let mut entries = Vec::new();
+        for (i, (namespace, host)) in claims.into_iter().enumerate() {
+            let (namespace, host, address) = (NAMESPACES[namespace], HOSTS[host], format!("240.0.0.{}", i + 1));
+            let id = format!("{namespace}/e{i}");
+            let object = entry(&id, i as i64, &[host], &[&address]).object;
+            index.apply(P0, Entry::read(&object, Origin::Object, index.table.zones(), &rules));
+            entries.push((namespace, host, address));
+        }
+        for asked in HOSTS.iter().map(|host| host.trim_start_matches("*.")).chain([
+            "z.global", "z.pay.global", "z.y.eu.pay.global", "w.y.x.eu.pay.global", "z.in.global", "z.pay.in.global",
+        ]) {
+            let wire = name(asked);
+            let (zone, at) = index.table.zones().covering(wire.wire()).expect("in a zone");
+            let found: Vec<String> = match index.table.read().find(zone, wire.wire(), at) {
+                Found::Host(answers) => answers.addresses(Family::V4).map(|a| a.to_string()).collect(),
+                _ => Vec::new(),
+            };
+            prop_assert_eq!(found, naive_owners(asked, &zones, &owners, &entries), "{}", asked);
+        }
+    }
 }

@@ -29,6 +29,7 @@ fn config(sources: Sources) -> Config {
     Config {
         table: TableConfig {
             zones: vec![name("global")],
+            zone_owners: vec![],
             cluster_domain: name("cluster.local"),
             sources,
             rules: Rules::default(),

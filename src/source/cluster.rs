@@ -5,12 +5,14 @@
 //! untyped JSON, so none can stop the list; a list becomes visible at once when it is complete; retries
 //! never end; and every answer of the API server moves a clock (`Status::contact_age`).
 
+mod bounded;
 mod client;
 mod object;
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
@@ -21,11 +23,13 @@ use kube::runtime::watcher::{self, Event};
 
 pub use client::{Access, AccessError};
 
+use self::bounded::TooLarge;
 use self::object::Object;
 use super::{Feed, GROUP, Trouble};
 use crate::entry::{EntryId, Origin};
 use crate::finding::{Code, Finding};
 use crate::index::Packed;
+use crate::limits::{MOST_ENTRIES, MOST_MESSAGE, MOST_REPLY, PAGE, shorten};
 
 const KIND: &str = "ServiceEntry";
 const PLURAL: &str = "serviceentries";
@@ -53,6 +57,22 @@ pub struct Cluster {
     server: String,
     namespace: Option<String>,
     feed: Arc<Feed>,
+    /// How many objects are asked for at a time.
+    page: AtomicU32,
+}
+
+/// A complete list on its way.
+#[derive(Default)]
+struct Listing {
+    entries: Vec<Packed>,
+    /// There are more than are read.
+    endless: bool,
+}
+
+impl Listing {
+    fn push(&mut self, entry: Packed, most: usize) {
+        if self.entries.len() < most { self.entries.push(entry) } else { self.endless = true }
+    }
 }
 
 impl Cluster {
@@ -60,7 +80,7 @@ impl Cluster {
     pub fn new(access: &Access, namespace: Option<String>, feed: Arc<Feed>) -> Result<Cluster, AccessError> {
         let status = feed.status().clone();
         let client = access.client(PLURAL, status)?;
-        Ok(Cluster { client, server: access.server(), namespace, feed })
+        Ok(Cluster { client, server: access.server(), namespace, feed, page: AtomicU32::new(PAGE) })
     }
 
     /// Lists and watches for ever. What it has heard is in the index, so it can be broken off and begun again.
@@ -113,30 +133,40 @@ impl Cluster {
 
     /// Watches one version until another should be: returns when discovery is to be asked again.
     async fn watch(&self, version: &'static str, backoff: &mut Backoff) {
-        let mut events =
-            pin!(watcher::watcher(self.api(version), watcher::Config::default().timeout(WATCH_SECONDS)));
+        let page = self.page.load(Ordering::Relaxed);
+        let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(page);
+        let mut events = pin!(watcher::watcher(self.api(version), config));
         let mut changed = pin!(version_changed(&self.client, version));
-        let mut listing = Vec::new();
+        let mut listing = Listing::default();
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
                 () = &mut changed => return,
             };
             match event {
-                Some(Ok(Event::Init)) => listing = Vec::new(),
-                Some(Ok(Event::InitApply(object))) => listing.push(self.pack(&object)),
+                Some(Ok(Event::Init)) => listing = Listing::default(),
+                Some(Ok(Event::InitApply(object))) => {
+                    listing.push(self.pack(&object), MOST_ENTRIES);
+                    if listing.endless {
+                        self.feed.status().failed(Trouble::Decode, &endless());
+                        drop(listing);
+                        backoff.wait().await;
+                        return;
+                    }
+                }
                 Some(Ok(Event::InitDone)) => {
-                    self.feed.reset(std::mem::take(&mut listing));
+                    self.feed.reset(std::mem::take(&mut listing).entries);
                     *backoff = Backoff::default();
                 }
                 Some(Ok(Event::Apply(object))) => {
                     #[cfg(test)]
-                    crate::panics::trip("cluster", object.json.to_string().as_bytes());
+                    crate::panics::trip("cluster", object.json().to_string().as_bytes());
                     self.feed.apply(self.pack(&object))
                 }
                 Some(Ok(Event::Delete(object))) => {
-                    self.feed.delete(&EntryId::of(&object.json, Origin::Object))
+                    self.feed.delete(&EntryId::of(&object.json(), Origin::Object))
                 }
+                Some(Err(error)) if self.asks_for_less(&error) => return,
                 Some(Err(error)) => {
                     let (trouble, what) = describe(&error);
                     self.feed.status().failed(trouble, &what);
@@ -152,6 +182,24 @@ impl Cluster {
         }
     }
 
+    /// Whether a page was too large, and the next ones will have fewer objects (S7).
+    fn asks_for_less(&self, error: &watcher::Error) -> bool {
+        let page = self.page.load(Ordering::Relaxed);
+        let is_too_large =
+            matches!(error, watcher::Error::InitialListFailed(_)) && TooLarge::is_behind(error);
+        if !is_too_large || page == 1 {
+            return false;
+        }
+        let less = (page / 4).max(1);
+        tracing::info!(
+            source = self.feed.status().name(),
+            objects = less,
+            "a page of {page} objects has more than {MOST_REPLY} octets; asking for fewer at a time"
+        );
+        self.page.store(less, Ordering::Relaxed);
+        true
+    }
+
     /// ServiceEntries in one version, of the namespace or of all.
     fn api(&self, version: &str) -> Api<Object> {
         let resource =
@@ -163,7 +211,7 @@ impl Cluster {
     }
 
     fn pack(&self, object: &Object) -> Packed {
-        self.feed.pack(&object.json, Origin::Object)
+        self.feed.pack(&object.json(), Origin::Object)
     }
 }
 
@@ -183,18 +231,33 @@ pub async fn list_once(access: &Access, namespace: Option<String>, feed: Arc<Fee
             "{name}: the cluster does not serve {PLURAL}.{GROUP}; install Istio's CRDs, or name another cluster"
         );
     };
-    let mut events = pin!(watcher::watcher(cluster.api(version), watcher::Config::default()));
-    let mut listing = Vec::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::InitApply(object)) => listing.push(cluster.pack(&object)),
-            Ok(Event::InitDone) => break,
-            Ok(_) => {}
-            Err(error) => anyhow::bail!("{name}: {}", describe(&error).1),
+    loop {
+        let config = watcher::Config::default().page_size(cluster.page.load(Ordering::Relaxed));
+        let mut events = pin!(watcher::watcher(cluster.api(version), config));
+        let mut listing = Listing::default();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::InitApply(object)) => listing.push(cluster.pack(&object), MOST_ENTRIES),
+                Ok(Event::InitDone) => {
+                    cluster.feed.reset(listing.entries);
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(error) if cluster.asks_for_less(&error) => break,
+                Err(error) => anyhow::bail!("{name}: {}", describe(&error).1),
+            }
+            if listing.endless {
+                anyhow::bail!("{name}: {}", endless());
+            }
         }
     }
-    cluster.feed.reset(listing);
-    Ok(())
+}
+
+fn endless() -> String {
+    format!(
+        "the list of {PLURAL}.{GROUP} has more than {MOST_ENTRIES} entries, and no more are read; check the API server, or \
+         read one namespace at a time with --namespace"
+    )
 }
 
 /// The most preferred version the cluster serves ServiceEntries in (S1).
@@ -253,7 +316,8 @@ pub(super) fn describe_watch(error: &watcher::Error, resource: &str) -> (Trouble
             (trouble(source), format!("the watch of {resource} broke: {}", cause(source)))
         }
         watcher::Error::WatchError(status) => {
-            let what = format!("the API server ended the watch of {resource}: {}", status.message);
+            let message = shorten(&status.message, MOST_MESSAGE);
+            let what = format!("the API server ended the watch of {resource}: {message}");
             (trouble_of_status(status.code), what)
         }
         watcher::Error::NoResourceVersion => {
@@ -288,7 +352,7 @@ pub(super) fn must_restart(error: &watcher::Error, trouble: Trouble) -> bool {
 /// What the API server said, or the whole chain of what kept us from hearing it.
 pub(crate) fn cause(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
-        return format!("{} (HTTP {})", status.message, status.code);
+        return format!("{} (HTTP {})", shorten(&status.message, MOST_MESSAGE), status.code);
     }
     let mut text = String::new();
     let mut next: Option<&dyn std::error::Error> = Some(error);
@@ -299,7 +363,7 @@ pub(crate) fn cause(error: &kube::Error) -> String {
             if !text.is_empty() {
                 text.push_str(": ");
             }
-            text.push_str(&own);
+            text.push_str(&shorten(&own, MOST_MESSAGE));
         }
         next = error.source();
     }
@@ -310,6 +374,7 @@ fn trouble(error: &kube::Error) -> Trouble {
     match error {
         kube::Error::Api(status) => trouble_of_status(status.code),
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Trouble::Decode,
+        _ if TooLarge::is_behind(error) => Trouble::Decode,
         _ => Trouble::Connection,
     }
 }

@@ -6,9 +6,9 @@
 
 mod document;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{BufReader, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use super::{Feed, Trouble};
 use crate::entry::Origin;
 use crate::finding::{Code, Finding};
 use crate::index::Packed;
+use crate::limits::{self, MOST_DIRECTORIES_DEEP, MOST_FILE, MOST_FILES};
 use crate::panics::{Pauses, Place, contain};
 use document::{Document, Reading, is_list};
 
@@ -36,7 +37,7 @@ const STDIN: &str = "-";
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The operating system says no.
-    #[error("cannot read {}: {error}; check the path and its permissions", path.display())]
+    #[error("cannot read {}: {error}; {}", path.display(), remedy(error))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -67,6 +68,13 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::FileTooLarge => "divide it into several",
+        _ => "check the path and its permissions",
+    }
 }
 
 impl LoadError {
@@ -244,19 +252,25 @@ impl Files {
     fn look<E>(&self, on_error: impl Fn(LoadError) -> Result<(), E>) -> Result<Look, E> {
         let mut look = Look::default();
         for path in self.paths.iter().filter(|path| *path != Path::new(STDIN)) {
-            look_at(path, true, 0, &mut look, &on_error)?;
+            let mut below = Below { seen: HashSet::new(), most_files: MOST_FILES };
+            look_at(path, 0, &mut below, &mut look, &on_error)?;
         }
         Ok(look)
     }
 }
 
-/// Deeper than any sane tree; a symlink loop ends here.
-const MAX_DEPTH: u32 = 32;
+/// A look below one path.
+struct Below {
+    /// The directories that were looked at, by device and inode: one that is linked into itself, or twice from elsewhere,
+    /// is read once.
+    seen: HashSet<(u64, u64)>,
+    most_files: usize,
+}
 
 fn look_at<E>(
     path: &Path,
-    named: bool,
     depth: u32,
+    below: &mut Below,
     look: &mut Look,
     on_error: &impl Fn(LoadError) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -269,25 +283,39 @@ fn look_at<E>(
         Err(error) => return fail(look, error),
     };
     if !metadata.is_dir() {
-        if named || is_manifest(path) {
-            look.files.insert(path.to_owned(), Stamp::of(&metadata));
+        if look.files.len() >= below.most_files {
+            // One directory of them may hold a million.
+            let error = std::io::Error::other(format!(
+                "there are more than {} files, and no more are read",
+                below.most_files
+            ));
+            let path = path.parent().unwrap_or(path).to_owned();
+            look.unreadable.insert(path.clone(), error.to_string());
+            return on_error(LoadError::Io { path, error });
         }
+        look.files.insert(path.to_owned(), Stamp::of(&metadata));
         return Ok(());
     }
-    if depth == MAX_DEPTH {
-        return fail(look, std::io::Error::other(format!("more than {MAX_DEPTH} directories deep")));
+    if !below.seen.insert((metadata.dev(), metadata.ino())) {
+        return Ok(());
+    }
+    if depth == MOST_DIRECTORIES_DEEP {
+        let why = format!("more than {MOST_DIRECTORIES_DEEP} directories deep");
+        return fail(look, std::io::Error::other(why));
     }
     let mut children = Vec::new();
     match std::fs::read_dir(path).and_then(|dir| dir.collect::<Result<Vec<_>, _>>()) {
         Ok(items) => children.extend(items.into_iter().map(|item| item.path())),
         Err(error) => return fail(look, error),
     }
+    // In an order of their own, so that of two ways to a directory the same one is always taken.
+    children.sort();
     for child in children {
         let hidden = child.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if hidden || (!child.is_dir() && !is_manifest(&child)) {
             continue;
         }
-        look_at(&child, false, depth + 1, look, on_error)?;
+        look_at(&child, depth + 1, below, look, on_error)?;
     }
     Ok(())
 }
@@ -321,9 +349,9 @@ fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
     let input: Box<dyn Read> = if path == Path::new(STDIN) {
         Box::new(std::io::stdin())
     } else {
-        Box::new(std::fs::File::open(path).map_err(io)?)
+        Box::new(open_file(path).map_err(io)?)
     };
-    let input = BufReader::with_capacity(READ_AHEAD, input);
+    let input = BufReader::with_capacity(READ_AHEAD, limits::bounded(input, MOST_FILE));
     let mut file = Reader { origin: origin(path), feed, document: 0, entries: Vec::new() };
     if path.extension().is_some_and(|e| e == "json") {
         file.read_json(input).map_err(|error| json_error(path, error))?;
@@ -331,6 +359,17 @@ fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
         file.read_yaml(input).map_err(|error| yaml_error(path, error))?;
     }
     Ok(file.entries)
+}
+
+/// Opens a file: who opens a pipe waits for somebody who writes, and a device may never end.
+fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other(
+            "it is no file; what a pipe gives is read once with --file - < PIPE",
+        ));
+    }
+    Ok(file)
 }
 
 /// The entries of one file.
@@ -422,14 +461,15 @@ fn yaml_error(path: &Path, error: serde_saphyr::Error) -> LoadError {
 }
 
 fn yaml_options() -> serde_saphyr::Options {
-    // The library's limits are made for configuration files; a mesh's 100,000 entries in one file are
-    // not an attack. Depth, anchors and aliases keep their limits.
+    // The library's limits are made for configuration files; a mesh's 100,000 entries in one file are not an attack. They
+    // hold for each document; what bounds a file is its size. Depth (64), anchors (50,000), aliases (50,000, and ten
+    // times the anchors), merge keys (10,000) and what is put in for aliases (1,000,000 events) keep their limits.
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_reader_input_bytes: None,
             max_events: 50_000_000,
-            max_documents: 2_000_000,
             max_nodes: 50_000_000,
+            max_recorded_anchor_events: limits::MOST_ANCHORED,
             max_total_scalar_bytes: 1 << 30,
             max_total_comment_bytes: 1 << 30,
         },

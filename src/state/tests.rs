@@ -24,6 +24,7 @@ impl World {
         let table = TableConfig {
             zones: vec![name("global")],
             cluster_domain: name("cluster.local"),
+            zone_owners: vec![],
             sources: crate::config::Sources { files: vec![], cluster: None },
             rules: Rules::default(),
             policy: policy.clone(),

@@ -1,6 +1,7 @@
 //! One host's answers: the addresses as octets, ready to be copied into a reply.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::wire::rtype;
 
@@ -39,12 +40,13 @@ impl Family {
     }
 }
 
-/// The A and AAAA record sets of one host, in listed order (A6).
+/// The A and AAAA record sets of one host, in listed order (A6). A copy shares them: the hosts of one entry have the
+/// same, and there may be ten thousand with a thousand addresses (S7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
     ttl: u32,
-    v4: Box<[[u8; 4]]>,
-    v6: Box<[[u8; 16]]>,
+    v4: Arc<[[u8; 4]]>,
+    v6: Arc<[[u8; 16]]>,
 }
 
 /// [`Answers`] wherever they are kept.
@@ -66,6 +68,11 @@ impl Answers {
             v4: addresses.iter().filter_map(v4).collect(),
             v6: addresses.iter().filter_map(v6).collect(),
         })
+    }
+
+    /// The same with another TTL in seconds.
+    pub fn with_ttl(&self, ttl: u32) -> Answers {
+        Answers { ttl, ..self.clone() }
     }
 
     /// The same, borrowed.

@@ -441,3 +441,39 @@ fn the_hash_of_a_zone_tells_every_difference_and_none_that_is_undone() {
     t.set(&host("a.global"), None, None, 1000);
     assert_eq!(digests(&t), digests(&table(&["global", "eu"], &[])));
 }
+
+/// [O6] Whose the wildcard is makes no difference here: above the suffix it is not heard below it.
+#[test]
+fn an_owned_suffix_cuts_off_the_wildcards_above_it() {
+    let owned = |suffix: &str| Ownership { suffix: name(suffix), namespaces: ["pay".to_owned()].into() };
+    let zones = zones(&["global", "eu.global"]);
+    let zones = zones.owned_by(vec![owned("pay.global"), owned("a.b.eu.global")]).expect("in a zone");
+    let table = Table::new(zones);
+    for (text, i) in ["*.global", "*.eu.global", "*.x.pay.global", "shop.pay.global"].iter().zip(1..) {
+        table.set(&host(text), answers(i), None, 1000);
+    }
+    check(
+        &table,
+        &[
+            ("other.global", "1"),
+            ("pay.global", "empty"),
+            ("y.pay.global", "missing"),
+            ("z.y.pay.global", "missing"),
+            ("x.pay.global", "empty"),
+            ("z.x.pay.global", "3"),
+            ("shop.pay.global", "4"),
+            ("z.shop.pay.global", "missing"),
+            ("notpay.global", "1"),
+            ("b.eu.global", "2"),
+            ("a.b.eu.global", "missing"),
+            ("c.a.b.eu.global", "missing"),
+            ("c.b.eu.global", "2"),
+        ],
+    );
+    let refuse = |suffix: &str| {
+        super::Zones::new(vec![name("global")], name("cluster.local"), 0)
+            .and_then(|zones| zones.owned_by(vec![owned(suffix)]))
+            .expect_err(suffix)
+    };
+    assert_eq!(refuse("payments.cluster2"), ZoneError::OwnedOutside("payments.cluster2".to_owned()));
+}

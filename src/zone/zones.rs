@@ -1,11 +1,12 @@
 //! The zones of this server (chapter Z) and what each counts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 
 use super::Host;
+use super::owned::{Owned, Ownership};
 use crate::wire::name::{self, Name};
 
 /// The labels of `ns.dns` in front of a zone: its name server (D5).
@@ -110,6 +111,7 @@ pub struct Zones {
     /// Of most tails of a name the length alone tells that they are no zone, or which one they can be.
     by_length: [OfLength; name::MAX_WIRE + 1],
     cluster_domain: Name,
+    owned: Owned,
 }
 
 /// The zones whose name has so many octets.
@@ -145,6 +147,11 @@ pub enum ZoneError {
     /// The zone would take the name of another's name server.
     #[error("zone {0:?} is the name of the name server of zone {1:?}; choose another name")]
     NameServer(String, String),
+    /// A suffix with owners, and no names here (O6).
+    #[error(
+        "{0:?} is in none of the zones, so nobody can own its names here; give a suffix that is, or its zone with --zone"
+    )]
+    OwnedOutside(String),
     /// A child of the cluster domain.
     #[error(
         "zone {0:?} lies inside the cluster domain {1:?}, which the cluster DNS serves; choose another name"
@@ -205,7 +212,27 @@ impl Zones {
             let known = &mut by_length[apex.wire().len()];
             *known = if matches!(known, OfLength::None) { OfLength::One(i) } else { OfLength::Many };
         }
-        Ok(Zones { zones, by_apex, by_length, cluster_domain })
+        Ok(Zones { zones, by_apex, by_length, cluster_domain, owned: Owned::default() })
+    }
+
+    /// The same zones, where some suffixes belong to some namespaces (O6).
+    pub fn owned_by(self, ownerships: Vec<Ownership>) -> Result<Zones, ZoneError> {
+        if let Some(outside) = ownerships.iter().find(|owned| self.covering(owned.suffix.wire()).is_none()) {
+            return Err(ZoneError::OwnedOutside(outside.suffix.to_string()));
+        }
+        Ok(Zones { owned: Owned::new(ownerships), ..self })
+    }
+
+    /// O6: the owned suffix that keeps `namespace` from giving a host of this name, and whose it is. The name of a
+    /// wildcard is its suffix: what it answers lies below.
+    pub fn owned_by_others(&self, name: &Name, namespace: &str) -> Option<(&Name, &BTreeSet<String>)> {
+        self.owned.covering(name.wire()).filter(|(_, namespaces)| !namespaces.contains(namespace))
+    }
+
+    /// O6: whether an owned suffix lies between a name and the suffix of a wildcard above it, and is not that suffix.
+    /// Both as lower-case wire names.
+    pub fn is_cut_off(&self, name: &[u8], wildcard: &[u8]) -> bool {
+        self.owned.covering(name).is_some_and(|(owned, _)| owned.wire().len() > wildcard.len())
     }
 
     /// In the order they were configured.

@@ -10,6 +10,7 @@ mod dig;
 mod docs;
 mod export;
 mod grpc;
+mod limits;
 mod probe;
 mod process;
 mod state;

@@ -234,6 +234,7 @@ fn state_that_is_damaged_strange_or_old_is_told_once_and_not_used() {
     let good = fs::read(world.file()).expect("a file");
     world.expect_unused(&["--zone", "global,cluster2"], "other zones");
     world.expect_unused(&["--public-only"], "other flags");
+    world.expect_unused(&["--zone-owner", "a.global=foo"], "other zone owners");
     world.expect_unused(&["--state-max-age", "0s"], "--state-max-age is 0s");
     let mut turned = good.clone();
     turned[good.len() - 50] ^= 4;

@@ -6,8 +6,9 @@ use super::{Class, Reason, Riddle, changed};
 use crate::compare::legacy::{Known, Legacy};
 use crate::compare::questions::Question;
 use crate::compare::view::View;
+use crate::wire::name::Name;
 use crate::wire::rtype;
-use crate::zone::{Host, Zone};
+use crate::zone::{Host, Zone, Zones};
 
 const LOG_REMEDY: &str =
     "look for the entry in the log of istio-coredns-plugin: it says which it ignores, and why";
@@ -19,6 +20,7 @@ pub(super) struct Claimed<'c> {
     pub(super) new: &'c View,
     pub(super) spelling: &'c str,
     pub(super) owners: Option<(Host, Vec<&'c Known>)>,
+    pub(super) zones: &'c Zones,
 }
 
 impl Claimed<'_> {
@@ -56,6 +58,8 @@ impl Claimed<'_> {
         let Some((own, owners)) = self.owners.as_ref().filter(|_| !new.is_empty()) else {
             return if candidates.iter().all(|known| known.hidden) {
                 Ok(vec![Reason::new(Class::Hidden, answered.object.clone())])
+            } else if candidates.iter().all(|known| self.is_disowned(host, known)) {
+                Ok(vec![self.disowned(host, answered)])
             } else if is_search_path_product && host.starts_with("*.") {
                 Ok(vec![Reason::new(Class::SearchPath, format!("{}: {host}", answered.object))])
             } else if old.iter().all(IpAddr::is_unspecified) {
@@ -82,6 +86,8 @@ impl Claimed<'_> {
             }
         } else if answered.hidden {
             reasons.push(Reason::new(Class::Hidden, answered.object.clone()));
+        } else if self.is_disowned(host, answered) {
+            reasons.push(self.disowned(host, answered));
         } else if answered.claims.iter().any(|(claimed, _)| claimed == own) {
             let owner = owners.first().map_or("", |owner| &*owner.object);
             reasons.push(Reason::new(Class::Owner, format!("{owner} owns it, not {}", answered.object)));
@@ -90,6 +96,21 @@ impl Claimed<'_> {
             reasons.extend(owners.iter().flat_map(|owner| owner.reasons()));
         }
         if reasons.is_empty() { Err(self.riddle("and no rule says why")) } else { Ok(reasons) }
+    }
+
+    /// O6: whether an entry may not give this host, as it is written, or not to this name.
+    fn is_disowned(&self, host: &str, known: &Known) -> bool {
+        let (wildcard, name) = match host.strip_prefix("*.") {
+            Some(suffix) => (true, suffix),
+            None => (false, host),
+        };
+        let Ok(name) = Name::parse(name) else { return false };
+        self.zones.owned_by_others(&name, &known.namespace).is_some()
+            || wildcard && self.zones.is_cut_off(self.question.name.wire(), name.wire())
+    }
+
+    fn disowned(&self, host: &str, known: &Known) -> Reason {
+        Reason::new(Class::NotOwner, format!("{}: {host}", known.object))
     }
 
     fn riddle(&self, but: &str) -> Riddle {

@@ -10,7 +10,7 @@ use super::*;
 use crate::client;
 use crate::entry::{Entry, Origin, Rules};
 use crate::index::{Partition, Policy};
-use crate::zone::{Table, Zones};
+use crate::zone::{Ownership, Table, Zones};
 
 fn name(text: &str) -> Name {
     Name::parse(text).expect(text)
@@ -52,6 +52,9 @@ fn mesh() -> Vec<Value> {
         entry("a/one", 1, plain("merge.global", &["240.0.2.1"])),
         entry("a/two", 2, plain("merge.global", &["240.0.2.2"])),
         entry("shop/hidden", 0, with(plain("hidden.global", &["240.0.3.1"]), "exportTo", json!(["~"]))),
+        entry("b/squat", 0, plain("squat.owned.global", &["240.0.3.2"])),
+        entry("a/own", 1, plain("own.owned.global", &["240.0.3.3"])),
+        entry("shop/own", 2, plain("own.owned.global", &["240.0.3.4"])),
         entry("shop/wild", 0, plain("*.wild.global", &["240.0.4.1"])),
         entry("shop/below", 0, plain("dual.wild.global", &["240.0.4.2", "2001:db8::4"])),
         entry("shop/upper", 0, plain("Upper.global", &["240.0.5.1"])),
@@ -85,7 +88,9 @@ struct Mesh {
 impl Mesh {
     fn new(default_addresses: &[&str]) -> Mesh {
         let zones = ["global", "cluster2", "cluster3"].map(name).to_vec();
+        let ours = Ownership { suffix: name("owned.global"), namespaces: ["shop".to_owned()].into() };
         let zones = Zones::new(zones, name("cluster.local"), 0).expect("zones");
+        let zones = zones.owned_by(vec![ours]).expect("in a zone");
         let default_addresses =
             default_addresses.iter().map(|text| text.parse().expect("an address")).collect();
         let policy = Policy { prefer_namespaces: Vec::new(), default_addresses, ttl: 30 };
@@ -184,6 +189,8 @@ fn a_difference_is_explained_by_its_clause_and_by_the_entries() {
         ("either.global A", "aa 240.0.1.8 ttl=30", "aa 240.0.1.7 ttl=30", "", "O1"),
         ("half.global A", "aa 240.0.1.6 ttl=30", "aa 240.0.1.5 ttl=30", "", "O5"),
         ("hidden.global A", "aa 240.0.3.1 ttl=30", NXDOMAIN, "", "O5"),
+        ("squat.owned.global A", "aa 240.0.3.2 ttl=30", NXDOMAIN, "", "O6"),
+        ("own.owned.global A", "aa 240.0.3.3 ttl=30", "aa 240.0.3.4 ttl=30", "", "O6"),
         ("x.wild.global A", "aa 240.0.4.1 ttl=30", "aa 240.0.4.1 ttl=30", "", "="),
         ("dual.wild.global A", "aa 240.0.4.1 ttl=30", "aa 240.0.4.2 ttl=30", "", "A1"),
         ("upper.global A", "NXDOMAIN aa", "aa 240.0.5.1 ttl=30", "", "D15"),

@@ -1,6 +1,7 @@
 //! How the API server is reached (S1), with a limit on every wait and a clock on every answer.
 
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use kube::client::{Body, ClientBuilder};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
 use super::super::Status;
+use super::bounded::{Bounded, is_watch};
+use crate::limits::{MOST_KUBECONFIG, too_large};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +61,7 @@ impl Access {
         let from_kubeconfig = async {
             match &kubeconfig {
                 Some(path) => {
+                    check_size(path).map_err(|e| e.to_string())?;
                     let read = Kubeconfig::read_from(path).map_err(|e| e.to_string())?;
                     Config::from_custom_kubeconfig(read, &options).await.map_err(|e| e.to_string())
                 }
@@ -111,13 +115,25 @@ impl Access {
         let builder =
             ClientBuilder::try_from(self.config.clone()).map_err(|e| AccessError::Client(e.to_string()))?;
         let layer = tower::layer::layer_fn(move |inner| Contact { inner, plural, status: status.clone() });
-        Ok(builder.with_layer(&layer).build())
+        let bounded = tower::layer::layer_fn(Bounded);
+        Ok(builder.with_layer(&layer).with_layer(&bounded).build())
     }
 
     /// A client without a clock.
     pub fn plain_client(&self) -> Result<Client, AccessError> {
-        Client::try_from(self.config.clone()).map_err(|e| AccessError::Client(e.to_string()))
+        let builder =
+            ClientBuilder::try_from(self.config.clone()).map_err(|e| AccessError::Client(e.to_string()))?;
+        Ok(builder.with_layer(&tower::layer::layer_fn(Bounded)).build())
     }
+}
+
+/// A kubeconfig is read whole. A pipe is as good as a file; a device may never end.
+fn check_size(path: &Path) -> std::io::Result<()> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.file_type().is_char_device() || metadata.file_type().is_block_device() {
+        return Err(std::io::Error::other("it is a device"));
+    }
+    if metadata.len() > MOST_KUBECONFIG { Err(too_large(MOST_KUBECONFIG)) } else { Ok(()) }
 }
 
 /// Tells a source of each watch that begins. The watcher shows neither that a quiet watch
@@ -145,8 +161,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // Only of a watch: a list counts when it was read to its end.
-        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-        let counts = is_watch && request.uri().path().ends_with(self.plural);
+        let counts = is_watch(request.uri()) && request.uri().path().ends_with(self.plural);
         let status = self.status.clone();
         let response = self.inner.call(request);
         Box::pin(async move {

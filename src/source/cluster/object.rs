@@ -1,4 +1,6 @@
-//! A ServiceEntry as the API server sent it: metadata kube needs, and the whole object as JSON.
+//! A ServiceEntry as the API server sent it: metadata kube needs, and what is read of the object, as JSON text.
+//!
+//! As a tree of values it would take many times the room, and kube keeps those of a page all at once (S7).
 //!
 //! Decoding cannot fail for any JSON object, so one malformed object never costs a list or a watch (S5).
 
@@ -9,20 +11,26 @@ use kube::api::ApiResource;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::entry::object;
+
 /// See the module text.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     meta: ObjectMeta,
-    pub(super) json: Value,
+    text: Box<str>,
+}
+
+impl Object {
+    /// The object.
+    pub(super) fn json(&self) -> Value {
+        // It is our own text.
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
 }
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut json = Value::deserialize(deserializer)?;
-        if let Some(metadata) = json.get_mut("metadata").and_then(Value::as_object_mut) {
-            // Often larger than the rest, and nobody here reads it.
-            metadata.remove("managedFields");
-        }
+        let json = object::read(deserializer)?;
         let metadata = json.get("metadata").cloned().unwrap_or_default();
         let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
         let essentials = ObjectMeta {
@@ -32,7 +40,7 @@ impl<'de> Deserialize<'de> for Object {
             ..ObjectMeta::default()
         };
         let meta = ObjectMeta::deserialize(&metadata).unwrap_or(essentials);
-        Ok(Object { meta, json })
+        Ok(Object { meta, text: json.to_string().into() })
     }
 }
 
@@ -82,6 +90,6 @@ mod tests {
         .expect("any object decodes");
         assert_eq!((object.name_any(), object.namespace()), ("a".to_owned(), Some("b".to_owned())));
         assert_eq!(object.resource_version().as_deref(), Some("7"));
-        assert_eq!(object.json["spec"], 12);
+        assert_eq!(object.json()["spec"], 12);
     }
 }

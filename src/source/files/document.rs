@@ -1,13 +1,15 @@
 //! One document of a file, read without ever holding the tree of a whole list.
 //!
 //! A list may hold all entries of a mesh, and as a tree each takes kilobytes. So the items are handed out one by one as
-//! they are read; whether the document is a list at all shows only at its end (`kind` comes after `items` in what
+//! they are read, and of each only what is read of it ([`object`]); whether the document is a list at all shows only at its end (`kind` comes after `items` in what
 //! kubectl prints), and then they count or they do not.
 
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+
+use crate::entry::object::{self, FieldSeed, Object};
 
 /// Reads a document, and gives the elements of a list `items` to `item`. Its value is the rest of the document.
 pub(super) struct Reading<'f> {
@@ -62,8 +64,10 @@ impl<'de> Visitor<'de> for Reading<'_> {
         while let Some(key) = map.next_key::<String>()? {
             if key == "items" && !self.inside {
                 map.next_value_seed(Reading { item: &mut *self.item, inside: true })?;
+            } else if let Some(shape) = object::field(&key) {
+                object.insert(key, map.next_value_seed(FieldSeed(shape))?);
             } else {
-                object.insert(key, map.next_value()?);
+                map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(object.into())
@@ -71,7 +75,7 @@ impl<'de> Visitor<'de> for Reading<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         if self.inside {
-            while let Some(item) = seq.next_element()? {
+            while let Some(Object(item)) = seq.next_element()? {
                 (self.item)(item);
             }
         } else {

@@ -305,3 +305,22 @@ fn items_of_what_is_no_list_do_not_count() {
         .owners(&crate::zone::Host { name: Name::parse("x.global").expect("a name"), wildcard: false });
     assert!(owner[0].to_string().ends_with("other.json:4"), "{owner:?}");
 }
+
+/// [S7]
+#[test]
+fn there_are_only_so_many_files() {
+    let w = World::new();
+    for i in 0..6 {
+        w.write(&format!("d/{i}.yaml"), "");
+    }
+    let look = |most_files| {
+        let mut look = Look::default();
+        let mut below = Below { seen: HashSet::new(), most_files };
+        let all = look_at(&w.path("d"), 0, &mut below, &mut look, &|error| Err(error.to_string()));
+        (all, look.files.len())
+    };
+    assert_eq!(look(6), (Ok(()), 6));
+    let (refused, read) = look(5);
+    assert!(refused.expect_err("one too many").contains("there are more than 5 files, and no more are read"));
+    assert_eq!(read, 5);
+}
