@@ -193,6 +193,40 @@ fn directories_that_are_linked_into_themselves_are_read_once() {
     wait_metric(&program, entries, |count| count == 2.0);
 }
 
+/// [S7] The contract names every bound as the program has it.
+#[test]
+fn every_bound_is_in_the_contract() {
+    use globaldns::limits::*;
+    let contract =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/contract.md")).expect("the contract");
+    let clause = contract.split("- **S7** ").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("S7");
+    let clause = clause.split_whitespace().collect::<Vec<_>>().join(" ");
+    let grouped = |n: u64| {
+        let digits = n.to_string();
+        let groups =
+            digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits"));
+        groups.collect::<Vec<_>>().join(",")
+    };
+    let mib = |n: u64| format!("{} MiB", n >> 20);
+    for named in [
+        format!("first {} items", grouped(MOST_ITEMS as u64)),
+        format!("at most {MOST_FINDINGS} findings"),
+        format!("the first {} of its addresses", grouped(MOST_ADDRESSES as u64)),
+        format!("a watch have at most {}", mib(MOST_REPLY as u64)),
+        format!("{} entries", grouped(MOST_ENTRIES as u64)),
+        format!("{} characters", grouped(MOST_MESSAGE as u64)),
+        format!("pages of {PAGE} objects"),
+        format!("standard input have at most {}", mib(MOST_FILE)),
+        format!("{} files, {MOST_DIRECTORIES_DEEP} directories deep", grouped(MOST_FILES as u64)),
+        format!("keeps at most {} events", grouped(MOST_ANCHORED as u64)),
+        format!("A kubeconfig has at most {}", mib(MOST_KUBECONFIG)),
+        format!("a list of names (K1) {}", mib(MOST_NAMES)),
+        format!("`--live` {}", mib(MOST_LIVE)),
+    ] {
+        assert!(clause.contains(&named), "{named}");
+    }
+}
+
 /// The program with so much address space and no more.
 fn limited(mib: u64) -> Command {
     let program = globaldns(&[]);
