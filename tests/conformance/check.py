@@ -116,11 +116,15 @@ def verdict(check, failed):
     choice = BY_CHOICE.get(check.name)
     if choice and set(failed) <= set(choice[0]):
         return f"by choice: {choice[1]}"
-    return "FAILED: " + ", ".join(failed)
+    return f"FAILED: {other(failed)}"
+
+
+def contrary(words):
+    return ", ".join(f"has {word[3:]}" if word.startswith("no ") and word != "no reply" else f"not {word}" for word in words)
 
 
 def other(failed):
-    return f"not {', '.join(failed)}" if failed else "pass"
+    return contrary(failed).replace("not no reply", "no reply") if failed else "pass"
 
 
 def genreport():
@@ -221,8 +225,8 @@ def written(parts, names):
             head = ["Check", "`dig …`", "Expected", "Asked with", *names]
             text.append(table([head[i] for i in keep], [[row[i] for i in keep] for row in rows]))
     text.append("### By choice\n")
-    text.append(table(["Check", "What does not hold", "Clause", "Why"],
-                      [[name, ", ".join(words), clause, why] for name, (words, clause, why) in BY_CHOICE.items()]))
+    text.append(table(["Check", "The reply", "Clause", "Why"],
+                      [[name, contrary(words), clause, why] for name, (words, clause, why) in BY_CHOICE.items()]))
     return "\n".join(text)
 
 
