@@ -1,6 +1,7 @@
 """Runs in a network of its own: see `run`. Arguments after the first two: the program of CoreDNS, and `--write`."""
 
 import concurrent.futures
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "resolvers"))
 import checks
 import servers
 from checks import BY_CHOICE, dig_reply, drill_reply, holds, kdig_reply
-from forwarders import until
+from forwarders import WORK, until
 from report import document, table
 from servers import ADDRESSES
 
@@ -148,6 +149,19 @@ def genreport():
     return wrong
 
 
+def dnsviz():
+    """DNSViz looks at the zone, a host and an absent name as if they were delegated to us: no error, no warning."""
+    where = ",".join(f"ns.dns.global=[{address}]" for address in ADDRESSES["globaldns"])
+    names = ["global", "app1.default.global", "more.test.global", "no.such.global"]
+    probe = os.path.join(WORK, "probe.json")
+    output(["dnsviz", "probe", "-A", "-x", f"global+:{where}", "-o", probe, *names])
+    seen = json.loads(output(["dnsviz", "grok", "-l", "info", "-r", probe]) or "{}")
+    wrong = [f"dnsviz did not look at {name}" for name in names if f"{name}." not in seen]
+    warned = output(["dnsviz", "grok", "-l", "warning", "-r", probe]).strip()
+    print(f"dnsviz: {len(seen)} names, {len(warned)} octets of warnings and errors", flush=True)
+    return wrong + ([f"dnsviz: {warned}"] if warned else [])
+
+
 def short(expected):
     """Expectations as a table can show them."""
     return ", ".join(expected)
@@ -186,7 +200,7 @@ def main():
                     others = [other(results[name][position][0]) for name in names[1:]]
                     rows.append([check.name, f"`{check.command}`", short(check.expected), tools, ours, *others])
                 parts.append((title, rows))
-        wrong += genreport()
+        wrong += genreport() + dnsviz()
     finally:
         for process in reversed(running):
             process.__exit__()
