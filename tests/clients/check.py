@@ -16,8 +16,8 @@ import urllib.request
 sys.path[:0] = [os.path.join(os.path.dirname(__file__), "..", directory) for directory in ("resolvers", "conformance")]
 
 from forwarders import (
-    ASKED, GLOBALDNS, LINK, V4, WORK, Commanded, Running, bind, dig, dnsmasq, emit, globaldns, globaldns_answers, libraries,
-    network, resolved, unbound, until, write,
+    ASKED, GLOBALDNS, V4, WORK, Running, bind, dig, dnsmasq, emit, globaldns, globaldns_answers, libraries, network,
+    resolved, unbound, until, write,
 )
 from report import document, table
 
@@ -131,10 +131,12 @@ def counted():
 
 # Path, and a function that starts it. Every one is told by the text that `emit` prints, and knows nothing of
 # cluster.local, as cluster DNS does.
-def coredns(program, server=V4):
+def coredns(program, server=V4, force_tcp=False):
     def start():
         own = "cluster.local:53 {\n  bind 127.0.0.1\n  template ANY ANY {\n    rcode NXDOMAIN\n  }\n}\n"
         text = re.sub(r"^(\S.*\{)$", r"\1\n    bind 127.0.0.1", emit("coredns", server), flags=re.M)
+        if force_tcp:
+            text = text.replace(f"forward . {server}", f"forward . {server} {{\n        force_tcp\n    }}")
         return Running("coredns", [program, "-conf", write("Corefile", own + text)])
     return start
 
@@ -167,21 +169,22 @@ def paths():
 
 # Why a client says something else than the entries; tables refer to these by number.
 REASONS = [
-    "Before 1.2.4, musl has no TCP. It takes what a reply with TC holds: 29 addresses of ours and of those that pass ours on or "
-    "do the same (D13), and none of Unbound and dnsmasq, whose reply with TC is empty.",
+    "Before 1.2.4, musl has no TCP. It takes what a reply with TC holds: 29 addresses of ours and of those that "
+    "pass ours on or do the same (D13), and none of Unbound and dnsmasq, whose reply with TC is empty.",
     "musl returns at most 48 addresses of a family.",
-    "CoreDNS 1.6 and 1.7 pass a truncated reply on without its TC, so nobody learns that there is more. What fits into the "
-    "UDP reply is what the client gets: 29 addresses, or 74 with EDNS (D13), or all of them where the cache has them by then. With "
-    "NSD in our place it is all: NSD's reply with TC is empty, which these versions pass on as it is.",
-    "REFUSED ends the search path of this client, and globaldns refuses `cluster.local` (D8). A pod asks cluster DNS, which "
-    "knows that zone.",
+    "CoreDNS 1.6 passes a truncated reply on without its TC, so nobody learns that there is more. What fits into "
+    "the UDP reply is what the client gets: 29 addresses, or 74 with EDNS (D13), or all of them where the cache "
+    "has them by then. With NSD in our place it is all: NSD's reply with TC is empty, which it passes on as it "
+    "is. So it is with `force_tcp` in its `forward`.",
+    "REFUSED ends the search path of this client, and globaldns refuses `cluster.local` (D8). A pod asks cluster "
+    "DNS, which knows that zone.",
     "A reply with an error is final for it; it tries the next server only where there is silence.",
     "`getdns_query` does not try the next server.",
     "REFUSED is an error of its own for it.",
     "It takes REFUSED for: there is no name.",
     "After NXDOMAIN it does not ask for the other family.",
-    "BIND takes no more than 100 records of one name and type (`max-records-per-type`, since 9.18.28) and says SERVFAIL, "
-    "which glibc takes for not found, as the AAAA is empty.",
+    "BIND takes no more than 100 records of one name and type (`max-records-per-type`, since 9.18.28) and says "
+    "SERVFAIL, which glibc takes for not found, as the AAAA is empty.",
 ]
 PART, PART_OR_ALL = "some of them", "some of them or all"
 ALONE = ["absent: queries", "SERVFAIL", "SERVFAIL, then one that answers", "nobody there",
@@ -234,8 +237,9 @@ class Results:
         good = said == expected if known_as is None else shown == known_as
         if not good:
             self.wrong.append(f"{client}, {path}, {case}: {said}, not {known_as or expected}")
-        print(f"{'ok' if good else 'FAILED'}: {client}, {path}, {case}: "
-              f"{said if len(said) < 60 else f'{said.count(chr(44)) + 1} addresses'}{f' ({reason})' if reason else ''}", flush=True)
+        seen = said if len(said) < 60 else f"{said.count(',') + 1} addresses"
+        because = f" ({reason})" if reason else ""
+        print(f"{'ok' if good else 'FAILED'}: {client}, {path}, {case}: {seen}{because}", flush=True)
         self.rows.setdefault(client, {}).setdefault(path, {})[case] = (shown, reason)
 
     def paths(self):
@@ -324,15 +328,17 @@ def nss_resolve(results):
         file.write(before)
 
 
-def before_nsd(program, results):
-    """What the oldest CoreDNS makes of a server whose truncated replies are empty, to know what ours are worth."""
+def around_lost_tc(program, results):
+    """The oldest CoreDNS loses TC only where a truncated reply has addresses, as NSD's has not, and only over UDP."""
     v4, v6 = servers.ADDRESSES["NSD"]
     subprocess.run(["ip", "address", "add", f"{v6}/128", "dev", "lo", "nodad"], check=True)
-    with servers.nsd(servers.zone_file()), coredns(program, v4)() as running:
-        until("NSD behind CoreDNS", running.answers)
-        resolv_conf(f"nameserver {ASKED}")
-        said = ask("glibc", ["more.test.global"])["more.test.global"]
-        results.add("glibc", "CoreDNS 1.6 before NSD", "1440 octets", said, MORE)
+    resolv_conf(f"nameserver {ASKED}")
+    with servers.nsd(servers.zone_file()):
+        for path, start in (("CoreDNS 1.6 before NSD", coredns(program, v4)),
+                            ("CoreDNS 1.6 with force_tcp", coredns(program, V4, force_tcp=True))):
+            with start() as running:
+                until(path, running.answers)
+                results.add("glibc", path, "1440 octets", ask("glibc", ["more.test.global"])["more.test.global"], MORE)
 
 
 def starting():
@@ -371,7 +377,7 @@ def main():
                 if path == "systemd-resolved":
                     nss_resolve(results)
         if not ONLY:
-            before_nsd(COREDNS[0], results)
+            around_lost_tc(COREDNS[0], results)
     if not ONLY and not document("clients", results.text(), WRITE):
         results.wrong.append("docs/conformance.md is out of date")
     print(f"{results.cells} answers, {len(results.wrong)} wrong")
