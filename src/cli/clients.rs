@@ -159,7 +159,7 @@ impl ClientArgs {
             tracing::warn!(%network, "--allow and --deny name the same network; it is denied");
         }
         let exempt = exempt(&self.rate_limit_exempt)?;
-        let rate_limit = (self.rate_limit > 0).then(|| Limits {
+        let rate_limit = (self.rate_limit > 0).then_some(Limits {
             rate: self.rate_limit,
             prefix_v4: self.rate_limit_prefix_v4,
             prefix_v6: self.rate_limit_prefix_v6,

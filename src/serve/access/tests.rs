@@ -10,12 +10,14 @@ fn networks(texts: &[&str]) -> Vec<Network> {
     texts.iter().map(|text| network(text)).collect()
 }
 
+/// Networks that are allowed and denied, and who may ask or not.
+type Case<'c> = (&'c [&'c str], &'c [&'c str], &'c [(&'c str, bool)]);
+
 /// [D21]
 #[test]
 fn the_most_specific_network_decides_and_deny_wins_a_tie() {
     let (all, none): (&[&str], &[&str]) = (&["0.0.0.0/0", "::/0"], &[]);
-    // Allowed, denied, and who may ask or not.
-    let cases: [(&[&str], &[&str], &[(&str, bool)]); 9] = [
+    let cases: [Case; 9] = [
         (
             &["10.0.0.0/8"],
             none,

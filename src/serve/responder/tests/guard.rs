@@ -247,7 +247,7 @@ fn a_good_cookie_is_never_limited_and_a_client_without_one_is_given_it() {
         }
         assert_eq!(ask(CLIENT), whole, "the one reply there is");
         for sent in [CLIENT, BAD] {
-            let limited = [format!("BADCOOKIE qr rd"), format!("OPT 1232 cookie={GOOD}")];
+            let limited = ["BADCOOKIE qr rd".to_owned(), format!("OPT 1232 cookie={GOOD}")];
             let expected: &[String] = if slip == 0 { &[] } else { &limited };
             assert_eq!(ask(sent), expected, "{sent}");
         }
