@@ -21,7 +21,7 @@ fn flood(limiter: &Limiter, client: &str, replies: u32, now: u32) -> Vec<Verdict
 
 /// [D20]
 #[test]
-fn a_network_gets_so_many_replies_a_second_and_then_every_so_manieth() {
+fn a_network_gets_so_many_replies_a_second_and_then_every_nth() {
     use Verdict::{Drop, Pass, Slip};
     let cases = [
         (0, [Pass, Pass, Pass, Drop, Drop, Drop, Drop, Drop]),
