@@ -296,9 +296,9 @@ fn watch_events(shared: Shared, namespace: Option<String>, query: &BTreeMap<Stri
                         }
                         _ => {}
                     }
-                    let next = world.events.iter().find(|(version, _, object)| {
-                        *version > from
-                            && namespace.as_ref().is_none_or(|n| object["metadata"]["namespace"] == json!(n))
+                    let seen = world.events.partition_point(|(version, ..)| *version <= from);
+                    let next = world.events[seen..].iter().find(|(_, _, object)| {
+                        namespace.as_ref().is_none_or(|n| object["metadata"]["namespace"] == json!(n))
                     });
                     if let Some((version, kind, object)) = next {
                         let (line, version) =

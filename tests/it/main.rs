@@ -11,6 +11,7 @@ mod docs;
 mod export;
 mod grpc;
 mod limits;
+mod kill;
 mod probe;
 mod process;
 mod state;

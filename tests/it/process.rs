@@ -335,6 +335,8 @@ fn the_admin_listener_cannot_be_used_up_and_answers_do_not_notice() {
 fn a_request_that_does_not_come_is_not_waited_for() {
     let program = Program::serve(&EXAMPLE);
     let mut stream = connect(program.admin.expect("an admin listener"));
+    // Before the 30 s that a connection has in all.
+    stream.set_read_timeout(Some(DEADLINE / 2)).expect("possible");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").expect("sent");
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("it is closed");
