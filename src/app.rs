@@ -33,7 +33,7 @@ use crate::serve::responder::{Guard, Responder};
 use crate::serve::stream::{Answerer, Connections};
 use crate::serve::{grpc, listen, tcp, udp};
 use crate::source::advertise::{Advertise, ServiceName};
-use crate::source::cluster::{self, Access, Cluster};
+use crate::source::cluster::{self, Access, Cluster, Later};
 use crate::source::files::{self, Files};
 use crate::source::{Feed, Onlooker, Pending, Status};
 use crate::state::Keeper;
@@ -149,6 +149,8 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     let code = control.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        // Without a handler, a file that grows above `ulimit -f` ends the program; with one, the write fails (L6).
+        let _file_size = signal(SignalKind::from_raw(libc::SIGXFSZ)).context("listening for SIGXFSZ")?;
         let mut signals = async move || {
             tokio::select! {
                 _ = terminate.recv() => 143,
@@ -417,12 +419,17 @@ async fn start_sources(
     });
     if let (Some(source), Some(access)) = (&sources.cluster, access) {
         for (scope, feed) in source.scopes().into_iter().zip(feeds) {
-            let cluster = Arc::new(Cluster::new(access, scope, feed)?);
-            let watch = move || {
-                let cluster = cluster.clone();
-                async move { cluster.run().await }
-            };
-            tokio::spawn(panics::restarted(Place::Cluster, watch));
+            let (access, asked) = (access.clone(), feed.clone());
+            let make = move || Cluster::new(&access, scope.clone(), asked.clone());
+            let later = Later::new(make, move |error| Cluster::cannot_ask(&feed, error))?;
+            tokio::spawn(async move {
+                let cluster = Arc::new(later.get().await);
+                let watch = move || {
+                    let cluster = cluster.clone();
+                    async move { cluster.run().await }
+                };
+                panics::restarted(Place::Cluster, watch).await;
+            });
         }
     }
     if let Some(files) = files {
@@ -436,21 +443,27 @@ async fn start_sources(
     if let Some(service) = &config.table.advertise_service
         && config.table.advertise_addresses.is_empty()
     {
-        let advertise = Advertise::new(access, service.clone(), core.index.clone(), core.extra_partition())?;
-        let parts = Arc::new((advertise, responder.clone(), reached_at));
-        let watch = move || {
-            let parts = parts.clone();
-            async move {
-                let (advertise, responder, reached_at) = &*parts;
-                let publish = |addresses: Vec<IpAddr>| {
-                    responder.advertise(addresses.clone(), unix_now());
-                    // Where nobody looks after stub domains, nobody listens.
-                    let _ = reached_at.send(addresses);
-                };
-                advertise.run(publish).await;
-            }
-        };
-        tokio::spawn(panics::restarted(Place::Advertise, watch));
+        let (access, service, index) = (access.clone(), service.clone(), core.index.clone());
+        let (partition, responder) = (core.extra_partition(), responder.clone());
+        let make = move || Advertise::new(&access, service.clone(), index.clone(), partition);
+        // The source, which has the same credentials, says so.
+        let later = Later::new(make, |_| ())?;
+        tokio::spawn(async move {
+            let parts = Arc::new((later.get().await, responder, reached_at));
+            let watch = move || {
+                let parts = parts.clone();
+                async move {
+                    let (advertise, responder, reached_at) = &*parts;
+                    let publish = |addresses: Vec<IpAddr>| {
+                        responder.advertise(addresses.clone(), unix_now());
+                        // Where nobody looks after stub domains, nobody listens.
+                        let _ = reached_at.send(addresses);
+                    };
+                    advertise.run(publish).await;
+                }
+            };
+            panics::restarted(Place::Advertise, watch).await;
+        });
     }
     Ok(addresses)
 }
@@ -490,7 +503,8 @@ fn start_stub_domains(
     // A client belongs to the runtime it is built in.
     let client = {
         let _inside = runtime.enter();
-        access.plain_client()?
+        let access = access.clone();
+        Later::new(move || access.plain_client(), |_| ())?
     };
     let zones = config.table.zones.clone();
     let stub = move |addresses: &[IpAddr]| {
@@ -498,33 +512,37 @@ fn start_stub_domains(
         Stub::new(zones.clone(), servers).inspect_err(|error| tracing::warn!("stub domains: {error}")).ok()
     };
     let stop = stop.clone();
-    // A controller knows how to go on from any other's end: what it has done is recorded in the cluster.
-    let all = move || {
-        let (client, options, tally) = (client.clone(), options.clone(), tally.clone());
-        let (stop, stub, mut reached_at) = (stop.clone(), stub.clone(), reached_at.clone());
-        let (wanted, wants) = watch::channel(None);
-        let follow = async move {
-            loop {
-                let now = reached_at.borrow_and_update().clone();
-                if !now.is_empty() {
-                    wanted.send_replace(stub(&now));
+    let all = async move {
+        let client = client.get().await;
+        // A controller knows how to go on from any other's end: what it has done is recorded in the cluster.
+        let run = move || {
+            let (client, options, tally) = (client.clone(), options.clone(), tally.clone());
+            let (stop, stub, mut reached_at) = (stop.clone(), stub.clone(), reached_at.clone());
+            let (wanted, wants) = watch::channel(None);
+            let follow = async move {
+                loop {
+                    let now = reached_at.borrow_and_update().clone();
+                    if !now.is_empty() {
+                        wanted.send_replace(stub(&now));
+                    }
+                    if reached_at.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
                 }
-                if reached_at.changed().await.is_err() {
-                    std::future::pending::<()>().await;
+            };
+            async move {
+                let controller = Controller::new(client, options, tally);
+                tokio::select! {
+                    () = controller.run(wants, stop) => {}
+                    () = follow => {}
                 }
             }
         };
-        async move {
-            let controller = Controller::new(client, options, tally);
-            tokio::select! {
-                () = controller.run(wants, stop) => {}
-                () = follow => {}
-            }
-        }
+        panics::restarted(Place::StubDomains, run).await;
     };
     std::thread::Builder::new()
         .name("stub-domains".to_owned())
-        .spawn(move || runtime.block_on(panics::restarted(Place::StubDomains, all)))
+        .spawn(move || runtime.block_on(all))
         .context("starting the thread of the stub domains")
 }
 

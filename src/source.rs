@@ -338,6 +338,13 @@ impl Feed {
         self.status.applied.fetch_add(1, Ordering::Release);
     }
 
+    /// As [`Feed::apply`] is when it can be seen in the index and is not counted yet.
+    #[cfg(test)]
+    pub(crate) fn apply_half(&self, entry: Packed) {
+        self.status.changing.fetch_add(1, Ordering::Release);
+        self.index.apply_packed(entry);
+    }
+
     /// An entry is gone.
     pub fn delete(&self, id: &EntryId) {
         self.status.changing.fetch_add(1, Ordering::Release);

@@ -24,7 +24,9 @@
 //! names a cluster, but has to be asked for, and saved state is for when there is nobody to ask. What is known without
 //! asking is where the API server is and who signs its certificate; nearly every cluster has an authority of its own.
 //! So that is in the fingerprint, and no right is needed. Where the authority changes, the state is of no use until the
-//! next complete list.
+//! next complete list. One in common is enough: while an authority is replaced, the new one stands beside the old one, and
+//! both sign for the same cluster. Two clusters at one address that have an authority in common could not be told apart
+//! by it in any case.
 //!
 //! # Panics
 //!
@@ -71,6 +73,8 @@ const EVERY: Duration = Duration::from_millis(700);
 pub const OCTETS_PER_SECOND: u64 = 1 << 20;
 /// The next try after one that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// The part of a fingerprint of which one value in common is enough.
+const AUTHORITIES: &str = "certificate authorities";
 /// Without changes the file is written anew this often, because it tells when the source was last heard.
 const REFRESH: Duration = Duration::from_secs(3600);
 
@@ -339,6 +343,10 @@ impl Work {
     fn replace(&mut self, due: &mut Vec<usize>, written: &mut u64) -> Result<(), Failure> {
         // Of a directory that is new to us, nothing is known.
         let mut whole = self.directory.lock()?;
+        if whole {
+            let known: Vec<_> = self.sources.iter().map(|kept| kept.feed.status().name()).collect();
+            self.directory.forget_others(&known, self.settings.max_age)?;
+        }
         loop {
             if whole {
                 *due = self.which(|kept| kept.feed.status().is_complete());
@@ -473,7 +481,7 @@ fn fingerprint(table: &TableConfig, access: Option<&Access>, source: &str) -> Fi
     } else if let Some(access) = access {
         let (server, authorities) = access.fingerprint();
         part("API server", vec![server]);
-        part("certificate authorities", authorities);
+        part(AUTHORITIES, authorities);
     }
     made_from
 }
@@ -481,7 +489,13 @@ fn fingerprint(table: &TableConfig, access: Option<&Access>, source: &str) -> Fi
 /// In what way a fingerprint is not the one wanted.
 fn difference(found: &Fingerprint, wanted: &Fingerprint) -> Option<String> {
     let names = wanted.keys().chain(found.keys());
-    let name = names.into_iter().find(|name| found.get(*name) != wanted.get(*name))?;
+    let same = |name: &String| match (found.get(name), wanted.get(name)) {
+        (Some(found), Some(wanted)) if name == AUTHORITIES && found != wanted => {
+            found.iter().any(|authority| wanted.contains(authority))
+        }
+        (found, wanted) => found == wanted,
+    };
+    let name = names.into_iter().find(|name| !same(name))?;
     let text = |of: &Fingerprint| of.get(name).map(|values| values.join(", ")).unwrap_or_default();
     Some(format!(
         "it was made from other {name} ({:?}, and now {:?}); the source's next complete list replaces it",

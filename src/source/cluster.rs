@@ -21,7 +21,7 @@ use kube::Client;
 use kube::api::{Api, ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
 
-pub use client::{Access, AccessError};
+pub use client::{Access, AccessError, Later};
 
 use self::bounded::TooLarge;
 use self::object::Object;
@@ -81,6 +81,12 @@ impl Cluster {
         let status = feed.status().clone();
         let client = access.client(PLURAL, status)?;
         Ok(Cluster { client, server: access.server(), namespace, feed, page: AtomicU32::new(PAGE) })
+    }
+
+    /// There are no credentials to ask with, so far.
+    pub fn cannot_ask(feed: &Feed, error: &AccessError) {
+        feed.status().begin();
+        feed.status().failed(Trouble::Connection, &error.to_string());
     }
 
     /// Lists and watches for ever. What it has heard is in the index, so it can be broken off and begun again.

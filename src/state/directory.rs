@@ -11,6 +11,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Octets gathered for one write.
 const WRITE_BEHIND: usize = 64 * 1024;
@@ -163,6 +164,31 @@ impl Directory {
             }
         }
         Ok(())
+    }
+
+    /// Removes the state of sources that are not `known`, once it is too old to be used; until then they may come back.
+    /// Only with the lock.
+    pub(super) fn forget_others(&self, known: &[&str], max_age: Duration) -> Result<(), Failure> {
+        let known: Vec<_> = known.iter().map(|source| self.file(source)).collect();
+        let forget = || {
+            for file in std::fs::read_dir(&self.path)? {
+                let file = file?;
+                let path = file.path();
+                // A file is written anew every hour.
+                let is_old = || {
+                    Ok::<_, io::Error>(file.metadata()?.modified()?.elapsed().unwrap_or_default() > max_age)
+                };
+                if path.extension().is_some_and(|ending| ending == "state")
+                    && !known.contains(&path)
+                    && is_old()?
+                {
+                    tracing::info!(file = %path.display(), "removing saved state of a source that is not configured any more");
+                    std::fs::remove_file(&path)?;
+                }
+            }
+            Ok(())
+        };
+        forget().map_err(|error| Failure::Io { path: self.path.clone(), error })
     }
 
     /// Names, too, have to be there after a power cut.

@@ -379,6 +379,74 @@ fn a_source_that_changes_while_another_is_saved_is_saved_with_it() {
     assert_eq!(two.work.save(false), None, "nothing has changed");
 }
 
+/// [L6] A thread may be between the index and the count, and the other source be seen without what has moved.
+#[test]
+fn a_change_that_is_not_counted_yet_is_saved_with_the_others() {
+    let mut two = Two::new();
+    let entry = two.world.entry("x.global");
+    let id = entry.id.clone();
+    let bar = two.work.sources[1].feed.clone();
+    bar.apply_half(bar.pack_saved(entry));
+    two.work.sources[0].feed.delete(&id);
+    let mut due = vec![0];
+    two.work.replace(&mut due, &mut 0).expect("saved");
+    assert_eq!(due, [0, 1]);
+    assert_eq!(two.on_disk(), MOVED);
+}
+
+/// [L6] Of one that is just being changed, a save may be written too often, and never too seldom.
+#[test]
+fn a_change_that_comes_into_the_index_after_it_was_announced_is_news() {
+    let mut two = Two::new();
+    let bar = two.work.sources[1].feed.clone();
+    two.move_it();
+    two.work.save(false).expect("something to save");
+    assert_eq!(two.work.save(false), None);
+    bar.apply_half(bar.pack_saved(two.world.entry("y.global")));
+    two.work.save(false).expect("something to save");
+    assert_eq!(two.on_disk()[1], ["x.global", "y.global"]);
+}
+
+/// [L6] A new authority beside the old one, as while certificates are replaced, is the same cluster.
+#[test]
+fn an_authority_in_common_makes_it_the_same_cluster() {
+    let of = |authorities: &[&str]| -> Fingerprint {
+        let text = |text: &&str| (*text).to_owned();
+        [(AUTHORITIES.to_owned(), authorities.iter().map(text).collect())].into()
+    };
+    let cases: [(&[&str], &[&str], bool); 7] = [
+        (&["a"], &["a"], true),
+        (&["a"], &["a", "b"], true),
+        (&["a", "b"], &["b"], true),
+        (&[], &[], true),
+        (&["a"], &["b"], false),
+        (&["a"], &[], false),
+        (&[], &["a"], false),
+    ];
+    for (found, wanted, same) in cases {
+        assert_eq!(difference(&of(found), &of(wanted)).is_none(), same, "{found:?} {wanted:?}");
+    }
+}
+
+/// [L6] Others may come back to what they were; a stranger's file is none of ours.
+#[test]
+fn files_of_sources_that_are_no_more_are_removed_when_they_are_too_old_to_be_used() {
+    let two = Two::new();
+    let path = |name: &str| two.world.directory.path().join(name);
+    let names = ["kubernetes_old.state", "kubernetes_young.state", "kubernetes_foo.state", "old.txt"];
+    for name in names {
+        let file = File::create(path(name)).expect("a file");
+        let age = if name.contains("young") { 3000 } else { 4000 };
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("possible");
+    }
+    let mut work = two.work;
+    work.directory = Directory::new(two.world.directory.path().to_owned());
+    work.sources[0].saved = None;
+    work.save(true).expect("something to save");
+    assert_eq!(work.failure, None);
+    assert_eq!(names.map(|name| path(name).exists()), [false, true, true, true]);
+}
+
 /// [L6]
 #[test]
 fn a_directory_that_is_removed_or_replaced_is_made_and_locked_anew() {

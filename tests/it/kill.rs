@@ -239,11 +239,12 @@ impl World {
         assert_eq!(lost, 0, "{what}: names that never changed");
     }
 
-    /// Changes names until it is time.
-    fn drive(&mut self, program: &Program, mut is_time: impl FnMut(&Path, &mut Random) -> bool) {
+    /// Changes names until it is time; `is_time` is told how often something has become certain.
+    fn drive(&mut self, program: &Program, mut is_time: impl FnMut(&Path, &mut Random, usize) -> bool) {
         let server = program.dns();
         // A mark that was answered, and how many saves there were then.
         let mut pending: Option<(u32, [f64; 2])> = None;
+        let before = self.seen.certain;
         loop {
             for _ in 0..1 + self.random.below(20) {
                 self.change();
@@ -263,7 +264,7 @@ impl World {
             let state = self.state();
             let pause = Instant::now();
             while pause.elapsed() < Duration::from_millis(10) {
-                if is_time(&state, &mut self.random) {
+                if is_time(&state, &mut self.random, self.seen.certain - before) {
                     return;
                 }
                 std::thread::park_timeout(Duration::from_micros(200));
@@ -292,9 +293,11 @@ impl World {
         }
         self.live(&program);
         let (begun, moment) = (Instant::now(), Duration::from_millis(self.random.below(3000) as u64));
-        match self.random.below(2) {
-            0 => self.drive(&program, |_, _| begun.elapsed() >= moment),
-            _ => self.drive(&program, |state, random| {
+        match self.random.below(3) {
+            0 => self.drive(&program, |_, _, _| begun.elapsed() >= moment),
+            // As soon as something is certain.
+            1 => self.drive(&program, |_, _, certain| certain > 0),
+            _ => self.drive(&program, |state, random, _| {
                 // While something is written, or a moment later.
                 let found = begun.elapsed() >= moment && unfinished(state).is_some();
                 let later = Instant::now();
@@ -341,7 +344,7 @@ fn rounds(seed: u64, rounds: usize) -> Seen {
     let mut program = world.spawn();
     program.ready();
     world.live(&program);
-    let settled = |_: &Path, _: &mut Random| NAMESPACES.iter().all(|of| saves(&program, of) >= 3.0);
+    let settled = |_: &Path, _: &mut Random, _| NAMESPACES.iter().all(|of| saves(&program, of) >= 3.0);
     world.drive(&program, settled);
     drop(program);
     for round in 0..rounds {

@@ -7,6 +7,7 @@ mod clients;
 mod cluster;
 mod compare;
 mod dig;
+mod disk;
 mod docs;
 mod export;
 mod grpc;

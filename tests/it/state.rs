@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::api_server::{ApiServer, Fault};
 use crate::cluster::{answer, metric, spawn, spec, wait_answer, wait_metric};
-use crate::support::{Program, wait_until};
+use crate::disk::Disk;
+use crate::support::{Program, globaldns, run, wait_until};
 
 const SAVED: &str = "globaldns_state_saves_total{source=\"kubernetes\",result=\"success\"}";
 const FAILED: &str = "globaldns_state_saves_total{source=\"kubernetes\",result=\"failure\"}";
@@ -353,8 +353,8 @@ fn a_full_disk_or_a_directory_that_cannot_be_written_takes_nothing_but_the_savin
     fs::remove_file(world.directory.path().join("state")).expect("removed");
     program.log("state is saved again", |_| true);
     drop(program);
-    let Some(disk) = SmallDisk::mount(world.directory.path()) else { return };
-    let state = disk.0.to_str().expect("UTF-8");
+    let Some(disk) = Disk::small(world.directory.path()) else { return };
+    let state = disk.path.to_str().expect("UTF-8");
     let mut program = spawn(&world.api, &["--state-dir", state]);
     program.ready();
     wait_metric(&program, SAVED, |saves| saves >= 1.0);
@@ -364,7 +364,7 @@ fn a_full_disk_or_a_directory_that_cannot_be_written_takes_nothing_but_the_savin
     let line = program.log_containing("state cannot be saved");
     assert!(line.contains("make room"), "{line}");
     wait_answer(&program, "host-1999.a-rather-long-name.global", "NOERROR 240.0.0.9");
-    assert!(unfinished(&disk.0).is_empty(), "what could not be written is in nobody's way");
+    assert!(unfinished(&disk.path).is_empty(), "what could not be written is in nobody's way");
     world.api.delete("foo/long");
     program.log("state is saved again", |_| true);
     drop(program);
@@ -379,30 +379,42 @@ fn unfinished(directory: &Path) -> Vec<PathBuf> {
     all.filter(|path| path.extension().is_some_and(|extension| extension == "new")).collect()
 }
 
-/// A file system of 64 KiB, until it is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None`, with a word, where this user may not mount.
-    fn mount(parent: &Path) -> Option<SmallDisk> {
-        let path = parent.join("disk");
-        fs::create_dir(&path).expect("a directory");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&path).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(SmallDisk(path)),
-            said => {
-                println!(
-                    "not shown: what happens on a full disk, for want of the right to mount one: {said:?}"
-                );
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
+/// [L6] [L2] [X1] A plug-in that asks somebody else for credentials fails where the network does.
+#[test]
+fn a_credential_plugin_that_fails_at_the_start_is_tried_again_and_saved_state_is_answered() {
+    let world = World::new();
+    let (works, script) = (world.directory.path().join("works"), world.directory.path().join("plugin"));
+    let credential = json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+                            "status": {"token": "t"}});
+    let text = format!("#!/bin/sh\ntest -e {} || exit 3\necho '{credential}'\n", works.display());
+    fs::write(&script, text).expect("written");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("possible");
+    let kubeconfig = |command: &Path| {
+        let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": command,
+                          "interactiveMode": "Never"});
+        json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+               "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", world.api.address())}}],
+               "users": [{"name": "u", "user": {"exec": exec}}],
+               "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]})
+    };
+    fs::write(world.api.kubeconfig(), kubeconfig(&script).to_string()).expect("written");
+    fs::write(&works, "").expect("written");
+    world.save_and_kill();
+    fs::remove_file(&works).expect("removed");
+    let mut program = world.spawn(&[]);
+    program.ready();
+    let used = program.log(USED, |_| true);
+    assert!(used["why"].as_str().is_some_and(|why| why.contains("no credentials")), "{used}");
+    assert_eq!(answer(&program, "a.global"), "NOERROR 240.0.0.1");
+    world.api.apply("foo/c", spec("c.global", "240.0.0.3"));
+    fs::write(&works, "").expect("written");
+    wait_answer(&program, "c.global", "NOERROR 240.0.0.3");
+    drop(program);
+    // One that is not there is a mistake.
+    fs::write(world.api.kubeconfig(), kubeconfig(Path::new("/nowhere")).to_string()).expect("written");
+    let mut command =
+        globaldns(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--kubeconfig"]);
+    command.arg(world.api.kubeconfig()).args(["--state-dir", &world.state()]);
+    let ended = run(command);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use kube::Client;
-use kube::client::{Body, ClientBuilder};
+use kube::client::{AuthError, Body, ClientBuilder};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
 use super::super::Status;
 use super::bounded::{Bounded, is_watch};
 use crate::limits::{MOST_KUBECONFIG, too_large};
+use super::Backoff;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +46,64 @@ pub enum AccessError {
     /// Certificates, proxies, authentication plug-ins.
     #[error("cannot build a client for the API server: {0}")]
     Client(String),
+    /// The plug-in was run, and failed. It may need what is away at the moment.
+    #[error("no credentials for the API server: {0}; run the command of the kubeconfig's user by hand")]
+    Credentials(String),
+}
+
+impl From<kube::Error> for AccessError {
+    fn from(error: kube::Error) -> AccessError {
+        match error {
+            kube::Error::Auth(failed @ AuthError::AuthExecRun { .. }) => {
+                AccessError::Credentials(failed.to_string())
+            }
+            other => AccessError::Client(other.to_string()),
+        }
+    }
+}
+
+/// What needs a client, as soon as there are credentials for one (L2): a plug-in that asks somebody else for them fails
+/// where the network does, and then saved state is there to answer from (L6).
+pub struct Later<T> {
+    first: Option<T>,
+    make: Arc<dyn Fn() -> Result<T, AccessError> + Send + Sync>,
+    failed: Box<dyn Fn(&AccessError) + Send + Sync>,
+}
+
+impl<T: Send + 'static> Later<T> {
+    /// Tries at once. `failed` hears that there are no credentials, each time.
+    pub fn new(
+        make: impl Fn() -> Result<T, AccessError> + Send + Sync + 'static,
+        failed: impl Fn(&AccessError) + Send + Sync + 'static,
+    ) -> Result<Later<T>, AccessError> {
+        let first = match make() {
+            Err(error @ AccessError::Credentials(_)) => {
+                failed(&error);
+                None
+            }
+            made => Some(made?),
+        };
+        Ok(Later { first, make: Arc::new(make), failed: Box::new(failed) })
+    }
+
+    /// Tries until it is there.
+    pub async fn get(mut self) -> T {
+        let mut backoff = Backoff::default();
+        loop {
+            if let Some(made) = self.first.take() {
+                return made;
+            }
+            backoff.wait().await;
+            let make = self.make.clone();
+            // A plug-in is another program, and is waited for.
+            match tokio::task::spawn_blocking(move || make()).await {
+                Ok(Ok(made)) => self.first = Some(made),
+                Ok(Err(error)) => (self.failed)(&error),
+                // It has panicked, and is tried again like everything else.
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// Where the API server is and who we are.
@@ -112,8 +171,7 @@ impl Access {
         plural: &'static str,
         status: Arc<Status>,
     ) -> Result<Client, AccessError> {
-        let builder =
-            ClientBuilder::try_from(self.config.clone()).map_err(|e| AccessError::Client(e.to_string()))?;
+        let builder = ClientBuilder::try_from(self.config.clone())?;
         let layer = tower::layer::layer_fn(move |inner| Contact { inner, plural, status: status.clone() });
         let bounded = tower::layer::layer_fn(Bounded);
         Ok(builder.with_layer(&layer).with_layer(&bounded).build())
@@ -121,8 +179,7 @@ impl Access {
 
     /// A client without a clock.
     pub fn plain_client(&self) -> Result<Client, AccessError> {
-        let builder =
-            ClientBuilder::try_from(self.config.clone()).map_err(|e| AccessError::Client(e.to_string()))?;
+        let builder = ClientBuilder::try_from(self.config.clone())?;
         Ok(builder.with_layer(&tower::layer::layer_fn(Bounded)).build())
     }
 }
