@@ -10,7 +10,7 @@
 //! | `object` | what that ServiceEntry says | it is read before anything is changed |
 //! | `host` | the change of that host's answers, until the next one | its claims are kept all the same |
 //! | `cluster`, `advertise` | a watch, which begins with a complete list | a list replaces whatever was there |
-//! | `files` | a look, after which every file is loaded anew | they replace whatever was there |
+//! | `files` | a look, which is repeated | what differs from the last one that was finished is loaded |
 //! | `findings` | a count, until the next change | it only reads |
 //! | `state` | a save or a look | files are replaced whole, and unfinished ones are swept |
 //! | `stub-domains` | a round; the controller begins anew | it has to survive a kill at any time: its record is in the cluster |

@@ -156,8 +156,8 @@ impl Files {
             std::thread::park_timeout(pause);
             let begun = Instant::now();
             if contain(Place::Files, || self.follow_once(&mut previous)).is_none() {
-                // What it was about to remember is not known: every file is new.
-                (self.loaded, previous) = (Look::default(), Look::default());
+                // What has changed since the last look that was finished is still what differs from it.
+                previous = Look::default();
                 pause = pauses.next();
                 continue;
             }
@@ -215,15 +215,16 @@ impl Files {
         }
         // A file that is gone takes its entries along, unless we only cannot see it (S3).
         let hidden = |path: &Path| look.unreadable.keys().any(|unreadable| path.starts_with(unreadable));
-        self.served.retain(|path| {
-            let lost = !look.files.contains_key(path) && !hidden(path) && path != Path::new(STDIN);
-            if lost {
-                files.push(origin(path));
-                tracing::info!(file = %path.display(), "file is gone");
-            }
-            !lost
-        });
+        let is_lost =
+            |path: &PathBuf| !look.files.contains_key(path) && !hidden(path) && path != Path::new(STDIN);
+        let lost: Vec<PathBuf> = self.served.iter().filter(|path| is_lost(path)).cloned().collect();
+        files.extend(lost.iter().map(|path| origin(path)));
         self.feed.reset_files(&files, entries);
+        // Afterwards, so that a reload that is broken off can be done again.
+        for path in lost {
+            tracing::info!(file = %path.display(), "file is gone");
+            self.served.remove(&path);
+        }
         self.feed.report(self.problems.values().cloned().collect());
         if self.problems.is_empty() {
             self.feed.status().recovered();
