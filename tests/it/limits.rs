@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::api_server::ApiServer;
 use crate::cli::refused;
 use crate::cluster::{answer, spec, wait_answer, wait_metric};
-use crate::dig::{Question, dig, over_tcp};
+use crate::dig::{Question, dig, over_tcp, over_udp};
 use crate::support::{Program, globaldns, run, wait_until};
 
 /// The chart's limit for the container.
@@ -225,6 +225,35 @@ fn every_bound_is_in_the_contract() {
     ] {
         assert!(clause.contains(&named), "{named}");
     }
+}
+
+/// [D7] [D13] What a packet with a forged sender makes of us, as docs/security.md has it.
+#[test]
+fn amplification_is_what_the_threat_model_says() {
+    let addresses: Vec<String> = (0..1_024).map(|i| format!("240.1.{}.{}", i >> 8, i & 255)).collect();
+    let list = json!({"kind": "List", "items": [
+        entry("echo", spec("echo.default.global", "240.0.0.1")),
+        entry("many", json!({"hosts": ["many.global", "global"], "addresses": addresses, "resolution": "STATIC"})),
+    ]});
+    let (_directory, path) = written("entries.json", list.to_string());
+    let program = Program::serve(&["--file", path.to_str().expect("UTF-8"), "--nsid", "globaldns-0"]);
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md")).expect("a document");
+    let mut rows = 0;
+    for row in document.lines().filter(|line| line.starts_with("| `") && line.contains(" octets |")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let asked = cells[1].trim_matches('`');
+        let message = Question::parse(asked).message().to_vec().expect("a message");
+        let reply = over_udp(program.dns(), &message);
+        let factor = reply.len() as f64 / message.len() as f64;
+        let wanted = format!(
+            "| `{asked}` | {} octets | {} octets | {factor:.1} |",
+            message.len(),
+            reply.len()
+        );
+        assert_eq!(row, wanted);
+        rows += 1;
+    }
+    assert!(rows >= 8, "{rows} rows");
 }
 
 /// The program with so much address space and no more.
