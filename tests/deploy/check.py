@@ -73,7 +73,9 @@ def rendered(profile, objects):
         spec = template["spec"]
         context = spec["securityContext"]
         say(context["runAsNonRoot"] and context["runAsUser"] == 65532, f"{which} may be root")
-        say(context["seccompProfile"] == {"type": "RuntimeDefault"}, f"{which} has no seccomp profile")
+        own = {"type": "Localhost", "localhostProfile": "profiles/globaldns.json"}
+        wanted = own if profile == "everything" else {"type": "RuntimeDefault"}
+        say(context["seccompProfile"] == wanted, f"{which} has no seccomp profile")
         say(spec["dnsPolicy"] == "Default", f"{which} asks cluster DNS")
         say(template["metadata"]["labels"]["sidecar.istio.io/inject"] == "false", f"{which} gets a sidecar")
         say(template["metadata"]["labels"]["istio.io/dataplane-mode"] == "none", f"{which} is in the ambient mesh")

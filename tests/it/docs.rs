@@ -168,6 +168,29 @@ fn every_complaint_has_its_test() {
     assert_eq!(rows, wanted);
 }
 
+/// The threat model names tests that exist, and pages.
+#[test]
+fn what_the_threat_model_rests_on_is_there() {
+    let names: BTreeSet<String> = tests().into_iter().map(|test| test.name).collect();
+    let page = read("docs/security.md");
+    let mut named = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        if word.matches('_').count() >= 3 && !word.contains(' ') {
+            assert!(names.contains(word), "there is no test {word}");
+            named += 1;
+        }
+        for path in
+            word.split_whitespace().filter(|path| path.starts_with("tests/") || path.starts_with("deploy/"))
+        {
+            assert!(root().join(path).exists(), "{path} is not there");
+        }
+    }
+    assert!(named >= 15, "{named} tests");
+    for target in page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+        assert!(root().join("docs").join(target).exists(), "{target} is not there");
+    }
+}
+
 /// `--flag` at the beginning of a help line, with the variable named below it.
 fn flags_of_serve() -> BTreeMap<String, String> {
     let help = run(globaldns(&["serve", "--help"])).stdout;

@@ -32,7 +32,7 @@ fn entry(name: &str, spec: Value) -> Value {
            "metadata": {"name": name, "namespace": "shop"}})
 }
 
-/// [S7] [D13] Ten thousand hosts with a thousand IPv6 addresses each would be 160 MiB, out of an object of 100 KiB.
+/// [S7] [D13] Ten thousand hosts with a thousand IPv6 addresses each would be 160 MiB, out of an object of 160 KB.
 #[test]
 fn an_entry_of_many_hosts_times_many_addresses_takes_the_room_of_their_sum() {
     let hosts: Vec<String> = (0..10_000).map(|i| format!("h{i}.global")).collect();
@@ -237,7 +237,8 @@ fn amplification_is_what_the_threat_model_says() {
     ]});
     let (_directory, path) = written("entries.json", list.to_string());
     let program = Program::serve(&["--file", path.to_str().expect("UTF-8"), "--nsid", "globaldns-0"]);
-    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md")).expect("a document");
+    let document =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md")).expect("a document");
     let mut rows = 0;
     for row in document.lines().filter(|line| line.starts_with("| `") && line.contains(" octets |")) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
@@ -245,11 +246,8 @@ fn amplification_is_what_the_threat_model_says() {
         let message = Question::parse(asked).message().to_vec().expect("a message");
         let reply = over_udp(program.dns(), &message);
         let factor = reply.len() as f64 / message.len() as f64;
-        let wanted = format!(
-            "| `{asked}` | {} octets | {} octets | {factor:.1} |",
-            message.len(),
-            reply.len()
-        );
+        let wanted =
+            format!("| `{asked}` | {} octets | {} octets | {factor:.1} |", message.len(), reply.len());
         assert_eq!(row, wanted);
         rows += 1;
     }

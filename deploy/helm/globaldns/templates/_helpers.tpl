@@ -93,7 +93,11 @@ ambient.istio.io/redirection: disabled
 runAsNonRoot: true
 runAsUser: 65532
 runAsGroup: 65532
+{{- with .Values.seccomp.localhostProfile }}
+seccompProfile: {type: Localhost, localhostProfile: {{ quote . }}}
+{{- else }}
 seccompProfile: {type: RuntimeDefault}
+{{- end }}
 {{- end }}
 
 {{- define "globaldns.securityContext" -}}
