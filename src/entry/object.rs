@@ -3,9 +3,11 @@
 //! What nobody reads takes no room: not the endpoints of an entry, nor a map of a hundred thousand keys where a host
 //! belongs. Without this, an object would take up to a hundred times the octets it has on the wire.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::TTL_ANNOTATION;
@@ -68,6 +70,36 @@ const MOST_WRONG: usize = 1_000;
 /// Reads a ServiceEntry, or whatever is in the place of one.
 pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     Keep::new(&ENTRY, &mut { MOST_WRONG }).deserialize(deserializer)
+}
+
+/// A ServiceEntry in JSON text. A part that no value can hold is a text that says why, so whoever needs that part finds
+/// the wrong type there, and nothing else is lost (S5): a value nested deeper than 128, a number above the range of a
+/// double, half of a surrogate pair.
+pub fn read_text(text: &str) -> Value {
+    readable(&ENTRY, text)
+}
+
+fn readable(shape: &'static Shape, text: &str) -> Value {
+    let why = match read_as(shape, &mut serde_json::Deserializer::from_str(text)) {
+        Ok(value) => return value,
+        Err(error) => error,
+    };
+    let part = |shape: &'static Shape, part: &RawValue| readable(shape, part.get());
+    match shape {
+        Fields(_) | Named(_) => {
+            if let Ok(map) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) {
+                let known = map.into_iter().filter_map(|(key, raw)| find(shape, &key).map(|s| (key, part(s, raw))));
+                return Value::Object(known.collect());
+            }
+        }
+        List(item) => {
+            if let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(text) {
+                return list.into_iter().take(MOST_ITEMS + 1).map(|raw| part(item, raw)).collect();
+            }
+        }
+        Leaf | Wrong => {}
+    }
+    Value::String(format!("unreadable: {why}"))
 }
 
 /// A ServiceEntry, where a parser asks for a type.
@@ -292,5 +324,23 @@ mod tests {
         let many: Map<String, Value> = (0..1000).map(|i| (format!("f{i}"), json!([i]))).collect();
         let kept = kept(&json!({"spec": many}));
         assert_eq!(kept["spec"].as_object().map(Map::len), Some(MOST_NAMED));
+    }
+
+    /// [S5]
+    #[test]
+    fn what_no_json_value_can_hold_costs_only_its_part() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        for bad in [deep.as_str(), "1e999", r#""\ud800""#] {
+            let object = read_text(&format!(
+                r#"{{"metadata": {{"name": "a", "namespace": "b", "resourceVersion": "7", "labels": {bad}}},
+                     "spec": {{"hosts": ["a.global", {bad}], "newField": {bad}}}, "status": {bad}}}"#
+            ));
+            assert_eq!((&object["metadata"]["name"], &object["metadata"]["namespace"]), (&json!("a"), &json!("b")));
+            assert_eq!(object["spec"]["hosts"][0], "a.global", "{bad}");
+            for part in ["/spec/hosts/1", "/status", "/metadata/labels"] {
+                let found = object.pointer(part).and_then(Value::as_str).unwrap_or_default();
+                assert!(found.starts_with("unreadable: "), "{bad}: {part}: {found}");
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! As a tree of values it would take many times the room, and kube keeps those of a page all at once (S7).
 //!
-//! Decoding cannot fail for any JSON object, so one malformed object never costs a list or a watch (S5).
+//! Decoding cannot fail for anything that is JSON, so one malformed object never costs a list or a watch (S5). It is
+//! first taken as text, because serde_json stops at what it cannot hold, and would not stop at the object.
 
 use std::borrow::Cow;
 
@@ -10,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ApiResource;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::entry::object;
 
@@ -30,7 +32,7 @@ impl Object {
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = object::read(deserializer)?;
+        let json = object::read_text(Box::<RawValue>::deserialize(deserializer)?.get());
         let metadata = json.get("metadata").cloned().unwrap_or_default();
         let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
         let essentials = ObjectMeta {
@@ -91,5 +93,14 @@ mod tests {
         assert_eq!((object.name_any(), object.namespace()), ("a".to_owned(), Some("b".to_owned())));
         assert_eq!(object.resource_version().as_deref(), Some("7"));
         assert_eq!(object.json()["spec"], 12);
+    }
+
+    /// [S5]
+    #[test]
+    fn an_item_that_is_no_object_decodes_to_one_without_a_name() {
+        for text in ["null", "5", "[]", r#""text""#, r#"{"metadata": [1]}"#] {
+            let object: Object = serde_json::from_str(text).expect("any JSON decodes");
+            assert_eq!(object.name_any(), "", "{text}");
+        }
     }
 }
