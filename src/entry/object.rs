@@ -88,7 +88,8 @@ fn readable(shape: &'static Shape, text: &str) -> Value {
     match shape {
         Fields(_) | Named(_) => {
             if let Ok(map) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) {
-                let known = map.into_iter().filter_map(|(key, raw)| find(shape, &key).map(|s| (key, part(s, raw))));
+                let known =
+                    map.into_iter().filter_map(|(key, raw)| find(shape, &key).map(|s| (key, part(s, raw))));
                 return Value::Object(known.collect());
             }
         }
@@ -335,7 +336,10 @@ mod tests {
                 r#"{{"metadata": {{"name": "a", "namespace": "b", "resourceVersion": "7", "labels": {bad}}},
                      "spec": {{"hosts": ["a.global", {bad}], "newField": {bad}}}, "status": {bad}}}"#
             ));
-            assert_eq!((&object["metadata"]["name"], &object["metadata"]["namespace"]), (&json!("a"), &json!("b")));
+            assert_eq!(
+                (&object["metadata"]["name"], &object["metadata"]["namespace"]),
+                (&json!("a"), &json!("b"))
+            );
             assert_eq!(object["spec"]["hosts"][0], "a.global", "{bad}");
             for part in ["/spec/hosts/1", "/status", "/metadata/labels"] {
                 let found = object.pointer(part).and_then(Value::as_str).unwrap_or_default();

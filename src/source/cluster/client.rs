@@ -13,9 +13,9 @@ use kube::client::{AuthError, Body, ClientBuilder};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
 use super::super::Status;
+use super::Backoff;
 use super::bounded::{Bounded, is_watch};
 use crate::limits::{MOST_KUBECONFIG, too_large};
-use super::Backoff;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
