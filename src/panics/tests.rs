@@ -282,9 +282,9 @@ fn api(uri: &Uri, lists: &AtomicUsize, object: &impl Fn(&str) -> Value) -> Respo
         .into_response();
     }
     if query.contains("watch=true") {
-        let poison = json!({"type": "ADDED", "object": object("panic-cluster")});
-        let first =
-            (lists.load(Ordering::Relaxed) == 1).then(|| Ok::<_, std::io::Error>(format!("{poison}\n")));
+        // The type comes first, as from an API server.
+        let poison = format!("{{\"type\": \"ADDED\", \"object\": {}}}\n", object("panic-cluster"));
+        let first = (lists.load(Ordering::Relaxed) == 1).then(|| Ok::<_, std::io::Error>(poison));
         let events = futures::stream::iter(first).chain(futures::stream::pending());
         return Response::new(Body::from_stream(events));
     }

@@ -312,6 +312,7 @@ impl Two {
             let read =
                 reader.read(|entry| hosts.extend(entry.claims.iter().map(|claim| claim.host.to_string())));
             read.unwrap_or_else(|error| panic!("{error}"));
+            hosts.sort();
             hosts
         })
     }

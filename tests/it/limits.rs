@@ -11,7 +11,7 @@ use crate::api_server::ApiServer;
 use crate::cli::refused;
 use crate::cluster::{answer, spec, wait_answer, wait_metric};
 use crate::dig::{Question, dig, over_tcp, over_udp};
-use crate::support::{Program, globaldns, run, wait_until};
+use crate::support::{Program, globaldns, run};
 
 /// The chart's limit for the container.
 const CHART_LIMIT_MIB: u64 = 256;
