@@ -302,7 +302,7 @@ fn watch_events(shared: Shared, namespace: Option<String>, query: &BTreeMap<Stri
                     });
                     if let Some((version, kind, object)) = next {
                         let (line, version) =
-                            (json!({"type": kind, "object": object}).to_string() + "\n", *version);
+                            (format!("{{\"type\": \"{kind}\", \"object\": {object}}}\n"), *version);
                         drop(world);
                         return Some((Ok(line), (shared, changed, version)));
                     }

@@ -115,7 +115,7 @@ fn every_question_has_over_grpc_the_reply_it_has_over_tcp() {
     }
     // Not shown where it is not served.
     let without = Program::serve(&["--file", EXAMPLE]);
-    assert!(!without.get("/metrics").1.contains("grpc\""));
+    assert!(!without.get("/metrics").1.contains("transport=\"grpc\""));
 }
 
 /// [G1] [D9] [L1]
