@@ -5,7 +5,8 @@
 //! (so it is in the index), and then two saves have ended: the second has begun after that. Of a name, what held
 //! at that time, or anything that was there later, is right; everything else is a deleted name that came back, or a
 //! saved one that is lost. What was once found on disk is not followed by something older. Some names move from one
-//! source to another, and are there all the time.
+//! source to another, and are there all the time. Only after a kill between the first saves of the two sources, what is on
+//! disk of them may be from different times (L6), each of them certain or later.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -39,19 +40,35 @@ impl Random {
     }
 }
 
-/// What a name was, from which change on; the first is what held when it was last known for certain.
+/// What each namespace said of a name, from which change on.
 #[derive(Debug)]
 struct Name {
     name: String,
-    namespace: usize,
-    was: Vec<(u32, Option<Ipv4Addr>)>,
+    said: [Vec<(u32, Option<Ipv4Addr>)>; 2],
+    /// When what was last found on disk held, at the earliest.
+    found: u32,
     /// To be deleted in `foo` once `bar` is answered.
     moves: bool,
 }
 
 impl Name {
-    fn now(&self) -> Option<Ipv4Addr> {
-        self.was.last().and_then(|(_, address)| *address)
+    fn says(&self, namespace: usize, at: u32) -> Option<Ipv4Addr> {
+        let said = &self.said[namespace];
+        let until = said.partition_point(|(from, _)| *from <= at);
+        said[..until].last().and_then(|(_, address)| *address)
+    }
+
+    /// `bar` is preferred.
+    fn at(&self, foo: u32, bar: u32) -> Option<Ipv4Addr> {
+        self.says(1, bar).or(self.says(0, foo))
+    }
+
+    /// A time, and every later one at which something changed.
+    fn since(&self, time: u32) -> Vec<u32> {
+        let changes = self.said.iter().flatten().map(|(at, _)| *at).filter(|at| *at > time);
+        let mut times: Vec<u32> = std::iter::once(time).chain(changes).collect();
+        times.sort_unstable();
+        times
     }
 }
 
@@ -67,6 +84,8 @@ struct Seen {
     in_a_save: usize,
     /// And a commit of several.
     in_a_commit: usize,
+    /// Rounds after which the sources could be from different times.
+    apart: usize,
     checks: usize,
 }
 
@@ -77,6 +96,8 @@ struct World {
     clock: u32,
     /// Up to this change, all is certainly saved.
     certain: u32,
+    /// Whether what is on disk of the sources may be from different times.
+    apart: bool,
     names: Vec<Name>,
     seen: Seen,
 }
@@ -124,8 +145,8 @@ impl World {
         }
         let name = |i: usize| Name {
             name: format!("n{i}.global"),
-            namespace: i % 2,
-            was: vec![(0, None)],
+            said: [vec![(0, None)], vec![(0, None)]],
+            found: 0,
             moves: false,
         };
         World {
@@ -134,6 +155,7 @@ impl World {
             directory: tempfile::tempdir().expect("a temporary directory"),
             clock: 0,
             certain: 0,
+            apart: false,
             names: (0..NAMES).map(name).collect(),
             seen: Seen::default(),
         }
@@ -157,34 +179,33 @@ impl World {
         let id = format!("{}/{}", NAMESPACES[namespace], name.name.trim_end_matches(".global"));
         self.api
             .apply(&id, json!({"hosts": [name.name], "addresses": [now.to_string()], "resolution": "DNS"}));
-        name.was.push((self.clock, Some(now)));
-        name.namespace = namespace;
+        name.said[namespace].push((self.clock, Some(now)));
     }
 
-    fn delete(&self, at: usize, namespace: usize) {
-        let name = self.names[at].name.trim_end_matches(".global");
-        self.api.delete(&format!("{}/{name}", NAMESPACES[namespace]));
+    fn delete(&mut self, at: usize, namespace: usize) {
+        self.clock += 1;
+        self.seen.changes += 1;
+        let name = &mut self.names[at];
+        self.api.delete(&format!("{}/{}", NAMESPACES[namespace], name.name.trim_end_matches(".global")));
+        name.said[namespace].push((self.clock, None));
     }
 
     /// Some name comes, changes, goes or begins to move.
     fn change(&mut self) {
         let at = self.random.below(self.names.len());
-        let Name { namespace, moves, .. } = self.names[at];
-        match (self.names[at].now(), self.random.below(4)) {
-            _ if moves => {}
-            (None, _) => self.apply(at, at % 2),
-            (Some(_), 0) if at < NAMES => {
-                self.delete(at, namespace);
-                self.clock += 1;
-                self.seen.changes += 1;
-                self.names[at].was.push((self.clock, None));
-            }
-            (Some(_), 1) if namespace == 0 => {
+        let here = [0, 1].map(|namespace| self.names[at].says(namespace, self.clock).is_some());
+        match (here, self.random.below(4)) {
+            _ if self.names[at].moves => {}
+            ([true, _], 1) => {
                 self.apply(at, 1);
                 self.names[at].moves = true;
                 self.seen.moves += 1;
             }
-            (Some(_), _) => self.apply(at, namespace),
+            ([true, _], 0) => self.delete(at, 0),
+            ([true, _], _) => self.apply(at, 0),
+            ([_, true], 0) => self.delete(at, 1),
+            ([_, true], _) => self.apply(at, 1),
+            _ => self.apply(at, at % 2),
         }
     }
 
@@ -193,7 +214,7 @@ impl World {
         let moving: Vec<usize> = (0..self.names.len()).filter(|at| self.names[*at].moves).collect();
         let names: Vec<String> = moving.iter().map(|at| self.names[*at].name.clone()).collect();
         for (at, answer) in moving.into_iter().zip(ask(server, &names)) {
-            if answer == self.names[at].now() {
+            if answer == self.names[at].says(1, self.clock) {
                 self.delete(at, 0);
                 self.names[at].moves = false;
             }
@@ -222,16 +243,20 @@ impl World {
     fn check(&mut self, server: SocketAddr, what: &str) {
         let names: Vec<String> = self.names.iter().map(|name| name.name.clone()).collect();
         for (name, answer) in self.names.iter_mut().zip(ask(server, &names)) {
-            // What held when all was certain, or came later.
-            let from = name.was.partition_point(|(at, _)| *at <= self.certain).saturating_sub(1);
-            let Some(found) = name.was[from..].iter().position(|(_, was)| *was == answer) else {
+            let floor = if self.apart { self.certain } else { self.certain.max(name.found) };
+            let times = name.since(floor);
+            let right = match self.apart {
+                true => times.iter().find(|foo| times.iter().any(|bar| name.at(**foo, *bar) == answer)),
+                false => times.iter().find(|at| name.at(**at, **at) == answer),
+            };
+            let Some(at) = right else {
                 panic!(
-                    "{what}: {answer:?} is answered, and all up to {} is saved, of {name:?}",
-                    self.certain
+                    "{what}: {answer:?} is answered, all up to {} is saved, apart: {}, of {name:?}",
+                    self.certain, self.apart
                 );
             };
             // Nothing older may follow.
-            name.was.drain(..from + found);
+            name.found = if self.apart { 0 } else { *at };
             self.seen.checks += 1;
         }
         let bulk: Vec<String> = (0..BULK).map(|i| format!("bulk{i}.global")).collect();
@@ -251,11 +276,14 @@ impl World {
             }
             self.finish_moves(server);
             self.mark();
-            let saves = || NAMESPACES.map(|namespace| saves(program, namespace));
+            // In this order: what is marked was in the index when the saves were counted.
+            let marked = self.marked(server);
+            let now = NAMESPACES.map(|namespace| saves(program, namespace));
+            self.apart &= now.contains(&0.0);
             match pending {
-                None => pending = Some((self.marked(server), saves())),
+                None => pending = Some((marked, now)),
                 Some((mark, then)) => {
-                    if saves().iter().zip(then).all(|(now, then)| *now >= then + 2.0) {
+                    if now.iter().zip(then).all(|(now, then)| *now >= then + 2.0) {
                         (self.certain, pending) = (self.certain.max(mark), None);
                         self.seen.certain += 1;
                     }
@@ -310,6 +338,7 @@ impl World {
         }
         // SIGKILL.
         drop(program);
+        self.seen.apart += usize::from(self.apart);
         match unfinished(&self.state()) {
             Some(true) => self.seen.in_a_commit += 1,
             Some(false) => self.seen.in_a_save += 1,
@@ -319,6 +348,7 @@ impl World {
 
     /// The API server is back, and what it says is answered.
     fn live(&mut self, program: &Program) {
+        self.apart = true;
         self.api.set_fault(Fault::None);
         let mark = self.mark();
         wait_until("the API server to be heard", || (self.marked(program.dns()) >= mark).then_some(()));
