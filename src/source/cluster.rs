@@ -432,3 +432,42 @@ pub fn status_name(namespace: Option<&str>) -> String {
         Some(namespace) => format!("kubernetes/{namespace}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::entry::{Entry, Rules};
+    use crate::index::{Index, Partition, Policy};
+    use crate::wire::name::Name;
+    use crate::zone::{Table, Zones};
+
+    /// [S7]
+    #[test]
+    fn a_list_is_endless_when_it_has_more_entries_than_are_read() {
+        let name = |text: &str| Name::parse(text).expect(text);
+        let zones = Zones::new(vec![name("global")], name("cluster.local"), 0).expect("valid zones");
+        let policy = Policy { prefer_namespaces: vec![], default_addresses: vec![], ttl: 30 };
+        let index = Index::new(policy, Arc::new(Table::new(zones)), || 1000);
+        let mut listing = Listing::default();
+        for i in 0..4 {
+            assert_eq!((listing.entries.len(), listing.endless), (i.min(3), false));
+            let object = json!({"metadata": {"name": i.to_string()}, "spec": {"hosts": ["a.global"]}});
+            let entry = Entry::read(&object, Origin::Object, index.table().zones(), &Rules::default());
+            listing.push(index.pack(Partition(0), entry), 3);
+        }
+        assert_eq!((listing.entries.len(), listing.endless), (3, true));
+        assert!(endless().contains("more than 4000000 entries"), "{}", endless());
+    }
+
+    /// [S7] What somebody else says of an error is kept in a metric's log line, a status and a finding.
+    #[test]
+    fn a_message_of_the_api_server_is_cut() {
+        let status = kube::core::Status::failure(&"x".repeat(1 << 20), "Scripted").with_code(500);
+        let error = kube::Error::Api(status.boxed());
+        let cut = format!("{}… (HTTP 500)", "x".repeat(MOST_MESSAGE));
+        assert_eq!(cause(&error), cut);
+        assert!(describe(&watcher::Error::WatchFailed(error)).1.ends_with(&cut));
+    }
+}

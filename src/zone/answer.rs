@@ -65,8 +65,8 @@ impl Answers {
         let v6 = |a: &IpAddr| if let IpAddr::V6(a) = a { Some(a.octets()) } else { None };
         (!addresses.is_empty()).then(|| Answers {
             ttl,
-            v4: addresses.iter().filter_map(v4).collect(),
-            v6: addresses.iter().filter_map(v6).collect(),
+            v4: shared(addresses.iter().filter_map(v4)),
+            v6: shared(addresses.iter().filter_map(v6)),
         })
     }
 
@@ -79,6 +79,12 @@ impl Answers {
     pub fn view(&self) -> AnswersRef<'_> {
         AnswersRef::Many(self)
     }
+}
+
+/// Nearly every host lacks one family: nothing takes no room.
+fn shared<T>(records: impl Iterator<Item = T>) -> Arc<[T]> {
+    let records: Vec<T> = records.collect();
+    if records.is_empty() { Arc::default() } else { records.into() }
 }
 
 impl<'t> AnswersRef<'t> {
