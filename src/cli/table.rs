@@ -112,6 +112,15 @@ pub(super) struct TableArgs {
         long, env = "GLOBALDNS_PUBLIC_ONLY", value_parser = BoolishValueParser::new(), help_heading = "Owners"
     )]
     public_only: bool,
+    /// The namespaces whose entries alone may give hosts at or below this name, which is in one of the zones; repeatable.
+    /// payments.global=payments,shared
+    #[arg(
+        long,
+        env = "GLOBALDNS_ZONE_OWNER",
+        value_name = "ZONE=NAMESPACE[,NAMESPACE…]",
+        help_heading = "Owners"
+    )]
+    zone_owner: Vec<String>,
 
     /// TTL of answers in seconds; an entry's annotation globaldns.io/ttl overrides it
     #[arg(
