@@ -2,6 +2,8 @@
 //! (X0). No flag is called `--port…` or `--service-…`: Kubernetes injects such variables for a Service
 //! called globaldns.
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod check;
 mod clients;
 mod compare;
 mod export;

@@ -1,6 +1,9 @@
 //! One question to one DNS server, over UDP and, where the reply is truncated, TCP: for whoever checks a server rather
 //! than resolves a name. No search path, no resolv.conf, no cache.
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod check;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

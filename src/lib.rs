@@ -61,6 +61,9 @@ pub mod source;
 pub mod state;
 pub mod stub;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod wire;
 pub mod zone;
 

@@ -39,7 +39,7 @@
 //! DaemonSet are replaced there are two on a node for a moment.
 
 mod directory;
-mod format;
+pub(crate) mod format;
 pub mod tally;
 
 use std::collections::{BTreeMap, HashMap};

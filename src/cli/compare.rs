@@ -329,10 +329,10 @@ fn rtype(flag: &str, text: &str) -> Result<u16, ConfigError> {
 }
 
 /// A name to ask for, of which flag, and its own types.
-struct Listed {
+pub(super) struct Listed {
     flag: String,
-    name: String,
-    types: Vec<u16>,
+    pub(super) name: String,
+    pub(super) types: Vec<u16>,
 }
 
 /// Lines of a name and, if it has others than all, types; `#` begins a remark.
@@ -352,7 +352,7 @@ fn read_names(path: &Path) -> Result<Vec<Listed>, ConfigError> {
     Ok(names)
 }
 
-fn read_name(flag: &str, line: &str) -> Result<Option<Listed>, ConfigError> {
+pub(super) fn read_name(flag: &str, line: &str) -> Result<Option<Listed>, ConfigError> {
     let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
     let Some(name) = words.next() else { return Ok(None) };
     let types = words.map(|word| rtype(flag, word)).collect::<Result<_, _>>()?;

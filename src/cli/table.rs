@@ -89,15 +89,6 @@ pub(super) struct TableArgs {
     )]
     apex_wildcards: bool,
 
-    /// The namespaces whose entries alone may give hosts at or below this name, which is in one of the zones; repeatable.
-    /// payments.global=payments,shared
-    #[arg(
-        long,
-        env = "GLOBALDNS_ZONE_OWNER",
-        value_name = "ZONE=NAMESPACE[,NAMESPACE…]",
-        help_heading = "Owners"
-    )]
-    zone_owner: Vec<String>,
     /// A namespace whose entries own a host before all others, most preferred first; repeatable
     #[arg(
         long,

@@ -6,6 +6,8 @@
 //! TCP ([`super::stream`]).
 
 mod budget;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod check;
 mod packet;
 
 use std::convert::Infallible;
@@ -217,7 +219,7 @@ impl Server {
 }
 
 /// All that a call sends. One whose message comes whole, as messages do, holds nothing, and needs no budget.
-async fn read(mut body: Incoming, budget: &Budget) -> Result<Bytes, Refusal> {
+async fn read(mut body: impl Body<Data = Bytes> + Unpin, budget: &Budget) -> Result<Bytes, Refusal> {
     let (mut octets, mut held) = (Vec::new(), Held::default());
     let mut waited = false;
     loop {

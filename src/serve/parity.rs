@@ -4,6 +4,8 @@
 //! of the messages from that table; their replies must keep the rules of chapter D that need no table to
 //! check, and say the same. What may differ is in [`compare`].
 
+pub(crate) mod edns;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use super::fixture::{SERIAL, host, render};
 use super::hickory::Handler;
 use super::responder::{Arrival, Guard, Outcome, Responder, Settings};
 use crate::metrics::{CookieKind, Counters};
+use crate::testing::Octets;
 use crate::wire::name::{MAX_LABEL, MAX_WIRE, Name};
 use crate::wire::probe;
 use crate::wire::query::{self, Edns, HEADER, Query, Unanswerable};
@@ -50,42 +53,6 @@ const NUMBERS: [u16; 16] = [
     64,
     65,
 ];
-
-/// Octets to draw choices from; zeros when there are no more.
-struct Octets<'a>(&'a [u8]);
-
-impl<'a> Octets<'a> {
-    fn octet(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_be_bytes([self.octet(), self.octet()])
-    }
-
-    /// A number below `n`, which is at most 256.
-    fn below(&mut self, n: usize) -> usize {
-        usize::from(self.octet()) % n
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == n - 1
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    fn many(&mut self, n: usize) -> Vec<u8> {
-        (0..n).map(|_| self.octet()).collect()
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.0)
-    }
-}
 
 /// A server and the names its messages may ask for.
 struct Scene {
@@ -423,10 +390,10 @@ fn question_name(octets: &mut Octets<'_>, scene: &Scene) -> Vec<u8> {
 ///
 /// Returns what the byte path said to each message, as [`render`] has it; `None` is silence.
 pub fn check(octets: &[u8]) -> Vec<Option<Vec<String>>> {
-    let mut octets = Octets(octets);
+    let mut octets = Octets::new(octets);
     let scene = Scene::draw(&mut octets);
     let mut said = Vec::new();
-    while said.is_empty() || !octets.0.is_empty() && said.len() < 4 {
+    while said.is_empty() || !octets.is_empty() && said.len() < 4 {
         let arrival = arrival(&mut octets);
         let turn = octets.octet();
         let (message, is_query) = message(&mut octets, &scene, arrival);

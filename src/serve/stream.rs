@@ -152,7 +152,7 @@ impl Connections {
     }
 
     /// A place for a new connection: the one idle longest makes room. `None` if all are busy.
-    fn seat(self: &Arc<Self>) -> Option<Seat> {
+    pub(super) fn seat(self: &Arc<Self>) -> Option<Seat> {
         let mut open = self.open();
         if open.len() >= self.limit {
             let idle = open.iter().filter(|(_, o)| !o.is_busy());

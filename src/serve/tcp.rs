@@ -1,12 +1,16 @@
 //! DNS over TCP (D14): framing, and how long one waits for a client.
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod check;
+
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, SinkExt, StreamExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::responder::Arrival;
@@ -18,6 +22,11 @@ use crate::wire::Transport;
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Replies that are ready while more queries wait are sent together up to this many octets.
 const WRITE_BATCH: usize = 32 * 1024;
+
+/// What octets come and go by.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// What every connection needs.
 pub struct Server {
@@ -39,7 +48,7 @@ impl Server {
         connections.accept(listener, Transport::Tcp, converse).await;
     }
 
-    async fn converse(self: Arc<Self>, stream: TcpStream, arrival: Arrival, seat: Seat) {
+    async fn converse(self: Arc<Self>, stream: impl Stream, arrival: Arrival, seat: Seat) {
         let codec = LengthDelimitedCodec::builder().length_field_type::<u16>().new_codec();
         let mut framed = Framed::new(stream, codec);
         framed.set_backpressure_boundary(WRITE_BATCH);
@@ -62,7 +71,7 @@ impl Server {
     /// Answers a query and every further one that has arrived completely, then writes the replies.
     async fn answer(
         &self,
-        framed: &mut Framed<TcpStream, LengthDelimitedCodec>,
+        framed: &mut Framed<impl Stream, LengthDelimitedCodec>,
         first: BytesMut,
         arrival: Arrival,
     ) -> io::Result<()> {
@@ -86,7 +95,7 @@ impl Server {
     }
 }
 
-async fn flush(framed: &mut Framed<TcpStream, LengthDelimitedCodec>) -> io::Result<()> {
+async fn flush(framed: &mut Framed<impl Stream, LengthDelimitedCodec>) -> io::Result<()> {
     SinkExt::<Bytes>::flush(framed).await
 }
 

@@ -7,7 +7,7 @@
 
 mod bounded;
 mod client;
-mod object;
+pub(super) mod object;
 
 use std::future::Future;
 use std::pin::pin;

@@ -4,6 +4,8 @@
 //! swaps and network file systems alike, where notification interfaces each miss one. What has changed is
 //! loaded once two looks in a row agree, so a half-written file does not count.
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod check;
 mod document;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

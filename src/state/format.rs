@@ -11,6 +11,9 @@
 //! The file has what was read from the objects, not the objects: nobody keeps those, and the index is what has to be
 //! the same. So the settings an entry is read under belong to what it was made from.
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod check;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -7,6 +7,8 @@
 //! serve, so hold the [`Claim`]s of all of them against what is wanted before writing to one.
 
 mod blocks;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod check;
 mod draft;
 mod edit;
 mod key;

@@ -272,7 +272,7 @@ fn bad_usage_says_which_flag_which_value_why_and_what_to_do() {
         ),
         (
             &["--kubeconfig", "missing"],
-            "globaldns: cannot use the kubeconfig missing: No such \
+            "globaldns: cannot use the kubeconfig missing: failed to read kubeconfig from '\"missing\"': No such \
              file or directory (os error 2); check --kubeconfig and --context"
                 .to_owned(),
         ),

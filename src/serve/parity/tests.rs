@@ -88,7 +88,7 @@ fn after_zeros_octets_are_a_message() {
 /// What the fuzzer begins with, and what it once found.
 #[test]
 fn the_seeds_of_the_fuzzer_get_replies() {
-    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds");
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds/parity");
     for seed in std::fs::read_dir(seeds).expect("a directory") {
         let path = seed.expect("an entry").path();
         let said = check(&std::fs::read(&path).expect("readable"));

@@ -7,6 +7,7 @@ use super::*;
 use crate::metrics::TcpCounters;
 use crate::serve::fixture::{Fixture, query, render, settings, table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// A server on a free port, over a host with one address and one with two thousand.
 struct World {
@@ -200,4 +201,42 @@ async fn a_message_that_makes_us_panic_gets_servfail_and_the_connection_goes_on(
         let expected = if question == "a.global A" { "NOERROR qr aa rd" } else { "SERVFAIL qr rd" };
         assert_eq!(reply[0], expected);
     }
+}
+
+/// [D14] [L5] Connections come, are evicted, ask and drain on several threads at once: no reply is anything but whole.
+/// What they share is what `tests/sanitize/run` looks at here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_several_threads_are_answered_counted_and_drained() {
+    let w = serve(Limits { connections: 3, ..ROOMY }).await;
+    let clients = (0..6).map(|_| {
+        let address = w.address;
+        tokio::spawn(async move {
+            let mut answered = 0;
+            while answered < 30 {
+                let mut client = TcpStream::connect(address).await.expect("connects");
+                for _ in 0..10 {
+                    let asked = async {
+                        let (message, _) = query("a.global A");
+                        client.write_all(&(message.len() as u16).to_be_bytes()).await?;
+                        client.write_all(&message).await
+                    };
+                    // Evicted, or turned away: another connection.
+                    if asked.await.is_err() {
+                        break;
+                    }
+                    let Some(reply) = receive(&mut client).await else { break };
+                    assert_eq!(render(&reply)[1], "= a.global. 30 A 240.0.0.1");
+                    answered += 1;
+                }
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.expect("a client that is answered");
+    }
+    let accepted = w.tcp.accepted.load(Ordering::Relaxed);
+    assert!(accepted >= 6 && w.tcp.open.load(Ordering::Relaxed) <= 3, "{accepted} accepted");
+    w.drain.cancel();
+    w.connections.drained().await;
+    assert_eq!(w.tcp.open.load(Ordering::Relaxed), 0);
 }

@@ -1,10 +1,12 @@
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::*;
-use crate::serve::fixture::{Fixture, query, render, settings, table};
+use crate::serve::fixture::{Fixture, host, query, render, settings, table};
 use crate::serve::listen::{self, Listener};
+use crate::zone::answer::Answers;
 
 /// Sockets that are bound and a responder that knows `echo.global`; nobody answers yet.
 struct Server {
@@ -322,4 +324,50 @@ fn a_worker_that_ends_begins_again_on_its_socket() {
     let (counters, workers) = (serving.counters[0].clone(), serving.workers);
     assert!(workers.stop(), "and ends when it is told to");
     assert_eq!(counters.restarts(), 3);
+}
+
+/// [L3] [D2] Several workers answer while hosts come, change and go: a reply is of before a change or after it, and
+/// whole. What they share with the writer is what `tests/sanitize/run` looks at here.
+#[test]
+fn every_reply_is_of_before_or_after_a_change() {
+    let server = Server::bind("127.0.0.1:0", 2);
+    let responder = server.responder.clone();
+    let table = responder.table();
+    let echo = host("echo.global");
+    let set = |round: u8| {
+        let addresses = [1, 2, 3].map(|n| IpAddr::from([240, 0, round, n]));
+        table.set(&echo, Answers::new(&addresses, 1 + u32::from(round)), None, u32::from(round));
+    };
+    set(0);
+    let serving = server.start();
+    // One client, until it has met so many states of the host.
+    let meet = |states: usize| {
+        let client = client(serving.at);
+        let mut met = BTreeSet::new();
+        while met.len() < states {
+            client.send(&numbered(7)).expect("sent");
+            let said = render(&reply(&client));
+            let ttl = said[1].split(' ').nth(2).and_then(|ttl| ttl.parse::<u8>().ok()).expect("a TTL");
+            let records = [1, 2, 3].map(|n| format!("= echo.global. {ttl} A 240.0.{}.{n}", ttl - 1));
+            assert_eq!(said[1..], records);
+            met.insert(ttl);
+        }
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| meet(5))).collect();
+        for round in (0..200u8).cycle() {
+            set(round);
+            // The table grows, and shrinks again.
+            for n in 0..20 {
+                let other = host(&format!("h{}.x{n}.global", round % 8));
+                table.set(&other, Answers::new(&[IpAddr::from([240, 1, n, round])], 30), None, 0);
+                table.set(&host(&format!("h{}.x{n}.global", (round + 1) % 8)), None, None, 0);
+            }
+            serving.replies();
+            if clients.iter().all(|client| client.is_finished()) {
+                break;
+            }
+        }
+    });
+    assert!(serving.workers.stop());
 }

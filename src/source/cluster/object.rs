@@ -17,7 +17,7 @@ use crate::entry::object;
 
 /// See the module text.
 #[derive(Clone, Debug)]
-pub(super) struct Object {
+pub(in crate::source) struct Object {
     meta: ObjectMeta,
     text: Box<str>,
 }

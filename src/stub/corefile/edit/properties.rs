@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::tests::{block, stub, zone};
+use super::tests::{block, stub};
 use super::*;
+use crate::stub::corefile::check::edited;
 use crate::stub::corefile::random::{mangled, migrated, named, ours, piece, shape, shaped, soup};
 
 fn before() -> Ours {
@@ -111,20 +112,5 @@ proptest! {
 }
 
 fn holds(text: &str) {
-    let removed = remove(text);
-    let Ok(edited) = apply(text) else { return };
-    let again =
-        apply(&edited.text).unwrap_or_else(|refusal| panic!("{text:?}\n{:?}\n{refusal}", edited.text));
-    assert!(!again.changes(), "{text:?}\n{:?}", edited.text);
-    let file = Corefile::parse(&edited.text, &Process::default()).expect("readable");
-    for name in ["global", "cluster2"] {
-        let serving = file.claims().filter(|claim| claim.serves(&zone(name), 53)).count();
-        assert_eq!(serving, 1, "{name} in {:?}", edited.text);
-    }
-    let cleared = remove(&edited.text).unwrap_or_else(|refusal| panic!("{:?}\n{refusal}", edited.text));
-    if matches!(edited.steps[..], [Step::Added(_)]) {
-        assert_eq!(cleared.text, text);
-    }
-    let removed = removed.unwrap_or_else(|refusal| panic!("{text:?}\n{refusal}"));
-    assert!(!remove(&removed.text).expect("a second removal").changes(), "{text:?}\n{:?}", removed.text);
+    edited(text, &block(), &before(), &Process::default());
 }
