@@ -79,7 +79,12 @@ pub fn edit(text: &str, wanted: Option<&Block>, ours: &Ours, process: &Process<'
         return Ok(unchanged(warnings));
     }
     check(&file, &mine, &draft, wanted, process)?;
-    Ok(Edit { text: draft.text, steps: draft.steps, warnings })
+    let Draft { mut text, steps, .. } = draft;
+    if wanted.is_none() {
+        // Comments of ours around what is gone are around nothing now.
+        text = edit(&text, None, &ours, process)?.text;
+    }
+    Ok(Edit { text, steps, warnings })
 }
 
 /// A block of ours with our comments around it, or such comments around nothing.

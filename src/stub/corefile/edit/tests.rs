@@ -277,6 +277,20 @@ fn what_others_put_between_our_comments_is_theirs() {
     assert_eq!(refused(&half.replace("10.96.0.53", "10.0.0.1")).kind, RefusalKind::Conflict);
 }
 
+/// [T3] What is taken out is gone at once: nothing is left for a second removal.
+#[test]
+fn comments_around_our_comments_go_with_them() {
+    let others = "corp {\n    whoami\n}\n";
+    for inner in [OURS.to_owned(), format!("{OURS}{}", OURS.replace("10.96", "10.97"))] {
+        let text = format!(
+            "{others}# BEGIN globaldns\n# BEGIN globaldns\n{inner}# END globaldns\n# END globaldns\n{others}"
+        );
+        let ours = Ours::default().with(&stub(&["global", "cluster2"], &["10.96.0.53:53", "10.97.0.53:53"]));
+        let removed = edit(&text, None, &ours, &Process::default()).expect("no refusal");
+        assert_eq!(removed.text, format!("{others}{others}"));
+    }
+}
+
 #[test]
 fn comments_around_nothing_are_used_again() {
     let (begin, end) = (OURS.lines().next().expect("a line"), OURS.lines().last().expect("a line"));
