@@ -80,7 +80,9 @@ fn drawn(octets: &mut Octets<'_>, exchange: &Exchange) -> Vec<u8> {
         }
     }
     for _ in 0..octets.below(3) {
-        let at = usize::from(octets.u16()) % reply.len();
+        // What is compared is at the beginning.
+        let at =
+            if octets.one_in(2) { octets.below(HEADER) } else { usize::from(octets.u16()) % reply.len() };
         reply[at] = octets.octet();
     }
     if octets.one_in(8) {

@@ -138,9 +138,11 @@ fn stub_domains(text: &str, wanted: &Stub, ours: &Ours) {
     let _ = kube_dns::check_for_node_local(text);
 }
 
+type EditList = fn(Option<&Value>, Option<&Stub>, &Ours) -> Result<Edit<Value>, Refusal>;
+
 /// A format that is a list of objects.
 struct Format {
-    edit: fn(Option<&Value>, Option<&Stub>, &Ours) -> Result<Edit<Value>, Refusal>,
+    edit: EditList,
     /// Where the servers of an element are.
     forward: &'static str,
     /// Whether an element stays as it is, whatever becomes of ours.

@@ -354,7 +354,7 @@ fn every_reply_is_of_before_or_after_a_change() {
         }
     };
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| meet(5))).collect();
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| meet(100))).collect();
         for round in (0..200u8).cycle() {
             set(round);
             // The table grows, and shrinks again.

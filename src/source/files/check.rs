@@ -155,7 +155,7 @@ fn drawn(octets: &mut Octets<'_>) {
     };
     let json: Vec<String> = documents.iter().map(Value::to_string).collect();
     let pretty: Vec<String> = documents.iter().map(|document| format!("{document:#}")).collect();
-    let yaml: Vec<String> = documents.iter().map(|document| in_blocks(document)).collect();
+    let yaml: Vec<String> = documents.iter().map(in_blocks).collect();
     let read = Read::json(json.concat().as_bytes(), &rules).expect("JSON");
     let shown = || json.join("\n");
     let as_yaml = Read::yaml(yaml.join("---\n").as_bytes(), &rules);
