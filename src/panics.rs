@@ -208,7 +208,7 @@ pub async fn restarted<F: Future>(place: Place, mut task: impl FnMut() -> F) -> 
         if let Some(done) = contained(place, task()).await {
             return done;
         }
-        tokio::time::sleep(pauses.next()).await;
+        tokio::time::sleep(pauses.pause()).await;
     }
 }
 
@@ -229,8 +229,8 @@ impl Pauses {
     const LONGEST: Duration = Duration::from_secs(30);
     const FORGIVEN_AFTER: Duration = Duration::from_secs(90);
 
-    /// The next one.
-    pub fn next(&mut self) -> Duration {
+    /// How long to wait now.
+    pub fn pause(&mut self) -> Duration {
         if self.last.elapsed() > Pauses::FORGIVEN_AFTER {
             self.next = Pauses::FIRST;
         }

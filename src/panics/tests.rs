@@ -139,10 +139,10 @@ fn the_hook_leaves_contained_panics_to_whoever_contains_them() {
 #[test]
 fn pauses_grow_to_half_a_minute() {
     let mut pauses = Pauses::default();
-    let all: Vec<_> = (0..9).map(|_| pauses.next().as_millis()).collect();
+    let all: Vec<_> = (0..9).map(|_| pauses.pause().as_millis()).collect();
     assert_eq!(all, [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000]);
     pauses.last = Instant::now() - Duration::from_secs(100);
-    assert_eq!(pauses.next(), Pauses::FIRST);
+    assert_eq!(pauses.pause(), Pauses::FIRST);
 }
 
 /// [L9] [S3]
@@ -284,7 +284,7 @@ fn api(uri: &Uri, lists: &AtomicUsize, object: &impl Fn(&str) -> Value) -> Respo
     if query.contains("watch=true") {
         // The type comes first, as from an API server.
         let poison = format!("{{\"type\": \"ADDED\", \"object\": {}}}\n", object("panic-cluster"));
-        let first = (lists.load(Ordering::Relaxed) == 1).then(|| Ok::<_, std::io::Error>(poison));
+        let first = (lists.load(Ordering::Relaxed) == 1).then_some(Ok::<_, std::io::Error>(poison));
         let events = futures::stream::iter(first).chain(futures::stream::pending());
         return Response::new(Body::from_stream(events));
     }

@@ -246,8 +246,8 @@ impl Worker {
             self.counters.send_errors(dropped);
             self.counters.durations(Transport::Udp, replies, received_at.elapsed());
             #[cfg(test)]
-            for slot in 0..received {
-                crate::panics::trip("worker", buffers.exchange().0.get(slot, lengths[slot]));
+            for (slot, length) in lengths.iter().enumerate().take(received) {
+                crate::panics::trip("worker", buffers.exchange().0.get(slot, *length));
             }
             if at_end {
                 return;

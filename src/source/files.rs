@@ -160,7 +160,7 @@ impl Files {
             if contain(Place::Files, || self.follow_once(&mut previous)).is_none() {
                 // What has changed since the last look that was finished is still what differs from it.
                 previous = Look::default();
-                pause = pauses.next();
+                pause = pauses.pause();
                 continue;
             }
             // Never more than a tenth of one CPU, however many files there are.

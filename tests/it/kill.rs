@@ -59,8 +59,8 @@ impl Name {
     }
 
     /// `bar` is preferred.
-    fn at(&self, foo: u32, bar: u32) -> Option<Ipv4Addr> {
-        self.says(1, bar).or(self.says(0, foo))
+    fn at(&self, of_foo: u32, of_bar: u32) -> Option<Ipv4Addr> {
+        self.says(1, of_bar).or(self.says(0, of_foo))
     }
 
     /// A time, and every later one at which something changed.
@@ -246,7 +246,7 @@ impl World {
             let floor = if self.apart { self.certain } else { self.certain.max(name.found) };
             let times = name.since(floor);
             let right = match self.apart {
-                true => times.iter().find(|foo| times.iter().any(|bar| name.at(**foo, *bar) == answer)),
+                true => times.iter().find(|old| times.iter().any(|other| name.at(**old, *other) == answer)),
                 false => times.iter().find(|at| name.at(**at, **at) == answer),
             };
             let Some(at) = right else {

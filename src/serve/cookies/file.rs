@@ -151,8 +151,9 @@ impl Follower {
         self.up.store(parsed.is_ok(), Ordering::Relaxed);
         match parsed {
             Ok(secrets) => {
-                tracing::info!(file = %self.path.display(), "{secrets:?} for cookies loaded");
+                let loaded = format!("{secrets:?} for cookies loaded");
                 self.cookies.replace(secrets);
+                tracing::info!(file = %self.path.display(), "{loaded}");
             }
             Err(error) => tracing::warn!("{error}; the last good secrets for cookies stay"),
         }
