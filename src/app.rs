@@ -504,7 +504,7 @@ fn start_stub_domains(
     let client = {
         let _inside = runtime.enter();
         let access = access.clone();
-        Later::new(move || access.plain_client(), |_| ())?
+        Later::new(move || access.client(), |_| ())?
     };
     let zones = config.table.zones.clone();
     let stub = move |addresses: &[IpAddr]| {

@@ -26,6 +26,9 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// The same for a source that only takes its time, or that was refused.
 pub const MOST_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long a watch has to last before it counts as working, and how often one begins at most.
+const LASTING: Duration = Duration::from_secs(1);
+
 /// What went wrong with a source; the closed label set of `globaldns_source_errors_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
@@ -94,6 +97,10 @@ struct Troubles {
     now: Option<Trouble>,
     /// How the last attempt failed, unless one has begun since that got further.
     last: Option<(Trouble, String)>,
+    /// When the watch began that has neither lasted nor failed yet.
+    young: Option<Instant>,
+    /// Whether the one before it has ended as young: once is no fault.
+    ended_young: bool,
     counts: BTreeMap<Trouble, u64>,
 }
 
@@ -184,6 +191,7 @@ impl Status {
         let news = state.now != Some(trouble);
         state.now = Some(trouble);
         state.last = Some((trouble, what.to_owned()));
+        state.young = None;
         drop(state);
         let reason = trouble.as_str();
         if news && trouble == Trouble::Gone {
@@ -192,6 +200,45 @@ impl Status {
         } else if news {
             tracing::warn!(source = %self.name, reason, "{what}; retrying, answers stay as they are");
         }
+    }
+
+    /// A watch is about to begin; returns how long it should wait. If the two before it have not lasted, that is a
+    /// failure, though events may have come through them.
+    fn before_a_watch(&self) -> Duration {
+        let mut state = self.lock();
+        let left = state.young.take().map_or(Duration::ZERO, |began| LASTING.saturating_sub(began.elapsed()));
+        let again = !left.is_zero() && state.ended_young;
+        state.ended_young |= !left.is_zero();
+        drop(state);
+        if again {
+            self.failed(
+                Trouble::Connection,
+                "the API server, or something before it, ends watches as they begin",
+            );
+        }
+        left
+    }
+
+    /// A watch has begun. Whether it works is seen after [`LASTING`]: one that fails at once would be told as a change,
+    /// to and fro, with every try.
+    fn watch_began(&self) -> Instant {
+        self.touch();
+        let now = Instant::now();
+        self.lock().young = Some(now);
+        now
+    }
+
+    /// The watch that began then has lasted, if nothing failed meanwhile. True if that ends a trouble.
+    fn watch_lasts(&self, began: Instant) -> bool {
+        let mut state = self.lock();
+        if state.young != Some(began) {
+            return false;
+        }
+        (state.young, state.ended_young) = (None, false);
+        let troubled = state.now.is_some();
+        drop(state);
+        self.recovered();
+        troubled
     }
 
     /// It works (again).

@@ -64,7 +64,7 @@ impl Advertise {
         index: Arc<Index>,
         partition: Partition,
     ) -> Result<Advertise, AccessError> {
-        let api = Api::namespaced(access.plain_client()?, &service.namespace);
+        let api = Api::namespaced(access.client()?, &service.namespace);
         Ok(Advertise { service, api, index, partition })
     }
 
@@ -141,7 +141,7 @@ impl Advertise {
 
 /// One look, for commands that print and end.
 pub async fn cluster_ips_once(access: &Access, service: &ServiceName) -> anyhow::Result<Vec<IpAddr>> {
-    let api: Api<Service> = Api::namespaced(access.plain_client()?, &service.namespace);
+    let api: Api<Service> = Api::namespaced(access.client()?, &service.namespace);
     let found = api.get(&service.name).await.map_err(|error| anyhow::anyhow!(cause(&error)))?;
     Ok(cluster_ips(&found))
 }

@@ -3,11 +3,13 @@
 //! kube-runtime's `watcher` does list and watch; around it this module adds what DNS needs: the version is
 //! chosen by discovery and chosen again when the CRD comes, goes or changes; an object is taken as
 //! untyped JSON, so none can stop the list; a list becomes visible at once when it is complete; retries
-//! never end; and every answer of the API server moves a clock (`Status::contact_age`).
+//! never end; what a watch may have lost, or an API server gone back to, is listed again; and every answer of the
+//! API server moves a clock (`Status::contact_age`).
 
 mod bounded;
 mod client;
 pub(super) mod object;
+mod watches;
 
 use std::future::Future;
 use std::pin::pin;
@@ -18,13 +20,14 @@ use std::time::{Duration, Instant};
 use backon::BackoffBuilder;
 use futures::StreamExt;
 use kube::Client;
-use kube::api::{Api, ApiResource, GroupVersionKind};
+use kube::api::{Api, ApiResource, GroupVersionKind, ListParams};
 use kube::runtime::watcher::{self, Event};
 
 pub use client::{Access, AccessError, Later};
 
 use self::bounded::TooLarge;
 use self::object::Object;
+use self::watches::Watches;
 use super::{Feed, GROUP, Trouble};
 use crate::entry::{EntryId, Origin};
 use crate::finding::{Code, Finding};
@@ -39,7 +42,7 @@ const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
 /// The server ends a watch after this many seconds; with the 5 s the watcher adds, a connection that died
 /// silently is noticed within 45 s (L4 allows 60).
 const WATCH_SECONDS: u32 = 40;
-/// How often discovery is asked whether another version should be watched.
+/// How often the API server is asked whether the watch is still the right one.
 const REDISCOVER: Duration = Duration::from_secs(30);
 /// How often discovery is asked while the CRD is absent.
 const REDISCOVER_ABSENT: Duration = Duration::from_secs(2);
@@ -53,6 +56,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// One namespace, or all, of one cluster.
 pub struct Cluster {
     client: Client,
+    /// The same, for what the watcher lists and watches.
+    watching: Client,
+    watches: Arc<Watches>,
     /// Where the API server is, for messages.
     server: String,
     namespace: Option<String>,
@@ -78,9 +84,11 @@ impl Listing {
 impl Cluster {
     /// A source that watches `namespace`, or all of them.
     pub fn new(access: &Access, namespace: Option<String>, feed: Arc<Feed>) -> Result<Cluster, AccessError> {
-        let status = feed.status().clone();
-        let client = access.client(PLURAL, status)?;
-        Ok(Cluster { client, server: access.server(), namespace, feed, page: AtomicU32::new(PAGE) })
+        let watches = Watches::new(PLURAL, feed.status().clone());
+        let client = access.client()?;
+        let watching = watches.follow(client.clone());
+        let (server, page) = (access.server(), AtomicU32::new(PAGE));
+        Ok(Cluster { client, watching, watches, server, namespace, feed, page })
     }
 
     /// There are no credentials to ask with, so far.
@@ -137,17 +145,18 @@ impl Cluster {
         )]);
     }
 
-    /// Watches one version until another should be: returns when discovery is to be asked again.
+    /// Watches one version until another watch is needed: returns when discovery is to be asked again.
     async fn watch(&self, version: &'static str, backoff: &mut Backoff) {
+        self.watches.list_first();
         let page = self.page.load(Ordering::Relaxed);
         let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(page);
-        let mut events = pin!(watcher::watcher(self.api(version), config));
-        let mut changed = pin!(version_changed(&self.client, version));
+        let mut events = pin!(watcher::watcher(self.api(&self.watching, version), config));
+        let mut outdated = pin!(self.outdated(version));
         let mut listing = Listing::default();
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
-                () = &mut changed => return,
+                () = &mut outdated => return,
             };
             match event {
                 Some(Ok(Event::Init)) => listing = Listing::default(),
@@ -206,13 +215,54 @@ impl Cluster {
         true
     }
 
+    /// Waits until a watch of `version` is not the right one any more: another version should be watched, or the API
+    /// server has gone back behind what we have seen. Asked regularly, and when a watch works again.
+    async fn outdated(&self, version: &'static str) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(REDISCOVER) => {}
+                () = self.watches.again.notified() => {}
+            }
+            // A failure says nothing about versions; the watch reports what is wrong with the connection.
+            if let Ok(found) = discover(&self.client).await
+                && found != Some(version)
+            {
+                return;
+            }
+            if let Some((seen, now)) = self.gone_back(version).await {
+                let server = &self.server;
+                self.feed.status().failed(
+                    Trouble::Gone,
+                    &format!(
+                        "the API server at {server} has gone back from resource version {seen} to {now}, as after \
+                         etcd was restored from a backup"
+                    ),
+                );
+                return;
+            }
+        }
+    }
+
+    /// The resource version the watch goes on from and the one the API server has, if that is before.
+    ///
+    /// A watch from a version that is yet to come is silent: it would show nothing of what happens until then. Versions
+    /// of one resource are ordered numbers.
+    async fn gone_back(&self, version: &str) -> Option<(u64, u64)> {
+        let seen = self.watches.from();
+        // Without a version a list is of now, whichever API server of many is asked.
+        let (api, one) = (self.api(&self.client, version), ListParams::default().limit(1));
+        let list = in_time(api.list(&one)).await.ok()?.ok()?;
+        let now = list.metadata.resource_version?.parse().ok()?;
+        (now < seen).then_some((seen, now))
+    }
+
     /// ServiceEntries in one version, of the namespace or of all.
-    fn api(&self, version: &str) -> Api<Object> {
+    fn api(&self, client: &Client, version: &str) -> Api<Object> {
         let resource =
             ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, version, KIND), PLURAL);
         match &self.namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
         }
     }
 
@@ -239,7 +289,7 @@ pub async fn list_once(access: &Access, namespace: Option<String>, feed: Arc<Fee
     };
     loop {
         let config = watcher::Config::default().page_size(cluster.page.load(Ordering::Relaxed));
-        let mut events = pin!(watcher::watcher(cluster.api(version), config));
+        let mut events = pin!(watcher::watcher(cluster.api(&cluster.client, version), config));
         let mut listing = Listing::default();
         while let Some(event) = events.next().await {
             match event {
@@ -295,19 +345,6 @@ async fn in_time<T>(call: impl Future<Output = T>) -> Result<T, (Trouble, String
         .map_err(|_| (Trouble::Connection, format!("no answer within {} s", CALL_TIMEOUT.as_secs())))
 }
 
-/// Waits until discovery says that another version than `current` is the one to watch.
-async fn version_changed(client: &Client, current: &'static str) {
-    loop {
-        tokio::time::sleep(REDISCOVER).await;
-        // A failure says nothing about versions; the watch reports what is wrong with the connection.
-        if let Ok(found) = discover(client).await
-            && found != Some(current)
-        {
-            return;
-        }
-    }
-}
-
 /// What went wrong with a list or a watch of ServiceEntries.
 fn describe(error: &watcher::Error) -> (Trouble, String) {
     describe_watch(error, &format!("{PLURAL}.{GROUP}"))
@@ -322,8 +359,7 @@ pub(super) fn describe_watch(error: &watcher::Error, resource: &str) -> (Trouble
             (trouble(source), format!("the watch of {resource} broke: {}", cause(source)))
         }
         watcher::Error::WatchError(status) => {
-            let message = shorten(&status.message, MOST_MESSAGE);
-            let what = format!("the API server ended the watch of {resource}: {message}");
+            let what = format!("the API server ended the watch of {resource}: {}", said(status));
             (trouble_of_status(status.code), what)
         }
         watcher::Error::NoResourceVersion => {
@@ -349,16 +385,22 @@ fn describe_call(verb: &str, resource: &str, error: &kube::Error) -> (Trouble, S
     (trouble, what)
 }
 
-/// The watcher lists again after a 410 event, but not if the start of a watch is answered 410: then a new one
-/// is needed.
+/// Whether a new watcher is needed, which lists again. This one does so by itself after a 410 event; but it goes on
+/// with a version that the start of a watch is refused for, over an event that it could not read, and over the end that
+/// the API server announces when it cannot say what comes next.
 pub(super) fn must_restart(error: &watcher::Error, trouble: Trouble) -> bool {
-    trouble == Trouble::Gone && matches!(error, watcher::Error::WatchStartFailed(_))
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => [400, 410, 504].contains(&status.code),
+        watcher::Error::WatchFailed(_) => trouble != Trouble::Connection,
+        watcher::Error::WatchError(_) => trouble != Trouble::Gone,
+        _ => false,
+    }
 }
 
 /// What the API server said, or the whole chain of what kept us from hearing it.
 pub(crate) fn cause(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
-        return format!("{} (HTTP {})", shorten(&status.message, MOST_MESSAGE), status.code);
+        return said(status);
     }
     let mut text = String::new();
     let mut next: Option<&dyn std::error::Error> = Some(error);
@@ -376,6 +418,16 @@ pub(crate) fn cause(error: &kube::Error) -> String {
     text
 }
 
+/// kube takes every JSON object that is nothing else for a status.
+fn said(status: &kube::core::Status) -> String {
+    let message = shorten(&status.message, MOST_MESSAGE);
+    match status.code {
+        0 if message.is_empty() => "what it sent is neither an event nor a status".to_owned(),
+        0 => message.to_string(),
+        code => format!("{message} (HTTP {code})"),
+    }
+}
+
 fn trouble(error: &kube::Error) -> Trouble {
     match error {
         kube::Error::Api(status) => trouble_of_status(status.code),
@@ -387,6 +439,7 @@ fn trouble(error: &kube::Error) -> Trouble {
 
 fn trouble_of_status(code: u16) -> Trouble {
     match code {
+        0 => Trouble::Decode,
         401 => Trouble::Unauthorized,
         403 => Trouble::Forbidden,
         404 => Trouble::NotFound,

@@ -120,7 +120,7 @@ impl ClusterArgs {
             Err(error) => error,
         };
         let access = self.stub.access().await?;
-        let record = self.writer(access.plain_client()?, dry_run).load().await?.record;
+        let record = self.writer(access.client()?, dry_run).load().await?.record;
         let servers = record.places.values().flat_map(|entry| entry.servers.clone());
         let stub = Stub::new(self.stub.zones()?, servers).map_err(|_| error)?;
         self.session_with(Target { stub, access }, Right::Always, dry_run, engine::PROOF_LIMIT)
@@ -138,7 +138,7 @@ impl ClusterArgs {
         dry_run: bool,
         rollback_after: Duration,
     ) -> anyhow::Result<Session> {
-        let client = target.access.plain_client()?;
+        let client = target.access.client()?;
         let writer = self.writer(client.clone(), dry_run);
         let settings = Settings {
             edit_managed: self.edit_managed,

@@ -1,20 +1,19 @@
-//! How the API server is reached (S1), with a limit on every wait and a clock on every answer.
+//! How the API server is reached (S1): with a limit on every wait, and with what kubeconfig and ServiceAccount say now.
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use kube::Client;
 use kube::client::{AuthError, Body, ClientBuilder};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
-use super::super::Status;
 use super::Backoff;
-use super::bounded::{Bounded, is_watch};
+use super::bounded::Bounded;
 use crate::limits::{MOST_KUBECONFIG, too_large};
 
 /// Longest wait for a connection.
@@ -110,18 +109,21 @@ impl<T: Send + 'static> Later<T> {
 #[derive(Clone)]
 pub struct Access {
     config: Config,
+    kubeconfig: Option<PathBuf>,
+    context: Option<String>,
 }
 
 impl Access {
     /// In-cluster credentials, else the usual kubeconfig rules; a flag decides for the kubeconfig (S1).
     pub async fn find(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Access, AccessError> {
-        let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+        let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
         let named = kubeconfig.is_some() || options.context.is_some();
-        let from_kubeconfig = async {
-            match &kubeconfig {
+        let path = kubeconfig.clone();
+        let from_kubeconfig = async move {
+            match path {
                 Some(path) => {
-                    check_size(path).map_err(|e| e.to_string())?;
-                    let read = Kubeconfig::read_from(path).map_err(|e| e.to_string())?;
+                    check_size(&path).map_err(|e| e.to_string())?;
+                    let read = Kubeconfig::read_from(&path).map_err(|e| e.to_string())?;
                     Config::from_custom_kubeconfig(read, &options).await.map_err(|e| e.to_string())
                 }
                 None => Config::from_kubeconfig(&options).await.map_err(|e| e.to_string()),
@@ -146,7 +148,7 @@ impl Access {
         config.reset_reader_on_write = true;
         // The default policy waits up to 1,000 s between tries; ours is in the source.
         config.default_retry = false;
-        Ok(Access { config })
+        Ok(Access { config, kubeconfig, context })
     }
 
     /// The API server's address, for messages.
@@ -165,23 +167,16 @@ impl Access {
         (self.server(), authorities)
     }
 
-    /// A client whose watches of `plural`, when they begin, count as contact with the source.
-    pub(in crate::source) fn client(
-        &self,
-        plural: &'static str,
-        status: Arc<Status>,
-    ) -> Result<Client, AccessError> {
-        let builder = ClientBuilder::try_from(self.config.clone())?;
-        let layer = tower::layer::layer_fn(move |inner| Contact { inner, plural, status: status.clone() });
-        let bounded = tower::layer::layer_fn(Bounded);
-        Ok(builder.with_layer(&layer).with_layer(&bounded).build())
+    /// A client that goes on when what this was found from is replaced: tokens, certificate authorities, the address.
+    pub fn client(&self) -> Result<Client, AccessError> {
+        let now = Now { client: connect(&self.config)?, access: self.clone(), doubt: None, way: Way(0) };
+        Ok(Client::new(Renewed { now: Arc::new(Mutex::new(now)) }, "default"))
     }
+}
 
-    /// A client without a clock.
-    pub fn plain_client(&self) -> Result<Client, AccessError> {
-        let builder = ClientBuilder::try_from(self.config.clone())?;
-        Ok(builder.with_layer(&tower::layer::layer_fn(Bounded)).build())
-    }
+fn connect(config: &Config) -> Result<Client, AccessError> {
+    let builder = ClientBuilder::try_from(config.clone())?;
+    Ok(builder.with_layer(&tower::layer::layer_fn(Bounded)).build())
 }
 
 /// A kubeconfig is read whole. A pipe is as good as a file; a device may never end.
@@ -194,40 +189,114 @@ fn check_size(path: &Path) -> std::io::Result<()> {
     if metadata.len() > MOST_KUBECONFIG { Err(too_large(MOST_KUBECONFIG)) } else { Ok(()) }
 }
 
-/// Tells a source of each watch that begins. The watcher shows neither that a quiet watch
-/// was restarted (every 40 s, so a healthy source is never older than that) nor that one works again.
-struct Contact<S> {
-    inner: S,
-    plural: &'static str,
-    status: Arc<Status>,
+/// Hands requests to a client, and has another one made if that is no good any more.
+///
+/// kube's own client knows the authorities and the address of its beginning, and goes on with a token for what the
+/// wall clock says is a minute, which is a year for a clock that was set back by one.
+#[derive(Clone)]
+struct Renewed {
+    now: Arc<Mutex<Now>>,
 }
 
-impl<S, B> tower::Service<Request<Body>> for Contact<S>
-where
-    S: tower::Service<Request<Body>, Response = Response<B>>,
-    S::Future: Send + 'static,
-    S::Error: 'static,
-    B: 'static,
-{
-    type Response = Response<B>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<B>, S::Error>>;
+struct Now {
+    client: Client,
+    access: Access,
+    doubt: Option<Doubt>,
+    way: Way,
+}
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+/// Which way a response has come; with another one, resource versions may be another API server's. Every response has it
+/// among its extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way(u64);
+
+/// Why the next request may need another client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// The API server said 401: with the token of now it may not.
+    Refused,
+    /// There was no answer: it may be somewhere else by now, or vouched for by somebody else.
+    Unreached,
+}
+
+impl Renewed {
+    /// The client of now, which is another one than before where that is in doubt and another one can be had.
+    async fn client(&self) -> (Client, Way) {
+        let (access, doubt) = {
+            let mut now = self.lock();
+            (now.access.clone(), now.doubt.take())
+        };
+        if let Some(doubt) = doubt {
+            self.renew(&access, doubt).await;
+        }
+        let now = self.lock();
+        (now.client.clone(), now.way)
+    }
+
+    async fn renew(&self, access: &Access, doubt: Doubt) {
+        // What came through a pipe was read to its end, and to read on would be to wait for ever.
+        let found = match &access.kubeconfig {
+            Some(path) if !path.is_file() => Ok(access.clone()),
+            _ => Access::find(access.kubeconfig.clone(), access.context.clone()).await,
+        };
+        // What cannot be read is perhaps being replaced just now.
+        let Ok(found) = found else { return };
+        let moved = found.fingerprint() != access.fingerprint();
+        if doubt == Doubt::Unreached && !moved {
+            return;
+        }
+        // Credentials may come from a program, which is waited for.
+        let config = found.config.clone();
+        let Ok(Ok(client)) = tokio::task::spawn_blocking(move || connect(&config)).await else { return };
+        let mut now = self.lock();
+        if moved {
+            tracing::info!(server = found.server(), "the way to the API server has changed, and is followed");
+            now.way.0 += 1;
+        }
+        (now.client, now.access) = (client, found);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl tower::Service<Request<Body>> for Renewed {
+    type Response = Response<Body>;
+    type Error = kube::Error;
+    type Future = BoxFuture<'static, kube::Result<Response<Body>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<kube::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // Only of a watch: a list counts when it was read to its end.
-        let counts = is_watch(request.uri()) && request.uri().path().ends_with(self.plural);
-        let status = self.status.clone();
-        let response = self.inner.call(request);
+        let renewed = self.clone();
         Box::pin(async move {
-            let response = response.await?;
-            if counts && response.status().is_success() {
-                status.recovered();
+            let (client, way) = renewed.client().await;
+            let mut response = client.send(request).await;
+            let doubt = match &mut response {
+                Err(_) => Some(Doubt::Unreached),
+                Ok(response) => {
+                    response.extensions_mut().insert(way);
+                    (response.status() == StatusCode::UNAUTHORIZED).then_some(Doubt::Refused)
+                }
+            };
+            if doubt.is_some() {
+                renewed.lock().doubt = doubt;
             }
-            Ok(response)
+            response.and_then(no_redirect)
         })
     }
+}
+
+/// kube takes a redirect for a success with an odd body: for a watch that has ended and is to be begun again, at once.
+fn no_redirect(response: Response<Body>) -> kube::Result<Response<Body>> {
+    if !response.status().is_redirection() {
+        return Ok(response);
+    }
+    let to =
+        response.headers().get(http::header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+    let status = kube::core::Status::failure(&format!("redirected to {to}"), "Redirect");
+    Err(kube::Error::Api(status.with_code(response.status().as_u16()).boxed()))
 }
