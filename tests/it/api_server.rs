@@ -1,19 +1,22 @@
 //! A scripted API server: discovery, list and watch of ServiceEntries, and every way they go wrong.
 //!
-//! It speaks plain HTTP on loopback, keeps objects with resource versions and a log of events, and serves
-//! what the current [`Fault`] lets through. The real one is in `tests/e2e`.
+//! It speaks HTTP on loopback, over TLS if asked to, keeps objects with resource versions and a log of events, and
+//! serves what the current [`Fault`] lets through. The real one is in `tests/e2e`.
+
+mod reply;
+mod requests;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+pub(crate) use self::reply::Reply;
+pub(crate) use self::tls::{Authority, Certificate};
 
 /// What goes wrong at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,55 @@ pub(crate) enum Fault {
     Junk,
     /// Everything after the first page of a list is not answered until the fault changes.
     StalledSecondPage,
+    /// Everything after the first page of a list gets 410, as with a token to continue that is too old; so do watches.
+    ExpiredSecondPage,
+    /// Each kind of request is replied to like this. Running watches end, if new ones are not [`Reply::Right`].
+    Replies { discovery: Reply, list: Reply, watch: Reply },
+}
+
+impl Fault {
+    /// Everything is replied to like this.
+    pub(crate) const fn all(reply: Reply) -> Fault {
+        Fault::Replies { discovery: reply, list: reply, watch: reply }
+    }
+
+    /// Lists are replied to like this, and asked for, because watches are too old.
+    pub(crate) const fn lists(reply: Reply) -> Fault {
+        Fault::Replies { discovery: Reply::Right, list: reply, watch: Reply::Status(410) }
+    }
+
+    /// Watches are replied to like this.
+    pub(crate) const fn watches(reply: Reply) -> Fault {
+        Fault::Replies { discovery: Reply::Right, list: Reply::Right, watch: reply }
+    }
+
+    fn of_discovery(self) -> Reply {
+        match self {
+            Fault::Replies { discovery, .. } => discovery,
+            _ => Reply::Right,
+        }
+    }
+
+    fn of_list(self, first: usize) -> Reply {
+        match self {
+            Fault::Status(code) => Reply::Status(code),
+            Fault::StalledList => Reply::Silence,
+            Fault::StalledSecondPage if first > 0 => Reply::Silence,
+            Fault::ExpiredSecondPage if first > 0 => Reply::Status(410),
+            Fault::Junk => Reply::Text("<html>a proxy's greeting</html>"),
+            Fault::Replies { list, .. } => list,
+            _ => Reply::Right,
+        }
+    }
+
+    fn of_watch(self) -> Reply {
+        match self {
+            Fault::Status(code) => Reply::Status(code),
+            Fault::ExpiredSecondPage => Reply::Status(410),
+            Fault::Replies { watch, .. } => watch,
+            _ => Reply::Right,
+        }
+    }
 }
 
 struct World {
@@ -40,8 +92,28 @@ struct World {
     version: u64,
     /// Watches from before this version are told 410.
     oldest: u64,
+    /// Grows when running watches are to end.
+    generation: u64,
     fault: Fault,
+    /// What clients have to show, if anything.
+    token: Option<String>,
+    /// What is written in the place of what, in objects.
+    texts: Vec<(String, String)>,
     requests: Vec<String>,
+}
+
+/// What an API server held at some time.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    objects: BTreeMap<(String, String), Value>,
+    version: u64,
+}
+
+impl Snapshot {
+    /// The resource version of then.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
 }
 
 #[derive(Clone)]
@@ -55,19 +127,32 @@ pub(crate) struct ApiServer {
     shared: Shared,
     address: SocketAddr,
     kubeconfig: tempfile::NamedTempFile,
+    tls: Option<tls::Acceptor>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl ApiServer {
     /// Serves ServiceEntries in these API versions.
     pub(crate) fn start(versions: &[&'static str]) -> ApiServer {
+        ApiServer::begin(versions, None)
+    }
+
+    /// The same over TLS.
+    pub(crate) fn start_tls(versions: &[&'static str], certificate: &Certificate) -> ApiServer {
+        ApiServer::begin(versions, Some(tls::Acceptor::new(certificate)))
+    }
+
+    fn begin(versions: &[&'static str], tls: Option<tls::Acceptor>) -> ApiServer {
         let world = World {
             versions: versions.to_vec(),
             objects: BTreeMap::new(),
             events: Vec::new(),
             version: 1,
             oldest: 0,
+            generation: 0,
             fault: Fault::None,
+            token: None,
+            texts: Vec::new(),
             requests: Vec::new(),
         };
         let shared = Shared { world: Arc::new(Mutex::new(world)), changed: watch::Sender::new(0) };
@@ -76,19 +161,103 @@ impl ApiServer {
             .enable_all()
             .build()
             .expect("a runtime");
-        let router = Router::new().fallback(serve).with_state(shared.clone());
+        let router = Router::new().fallback(requests::serve).with_state(shared.clone());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("bound");
-        runtime.spawn(async move { axum::serve(listener, router).await });
+        match tls.clone() {
+            None => drop(runtime.spawn(async move { axum::serve(listener, router).await })),
+            Some(tls) => {
+                // Else a connection outlives its certificate.
+                let router = router.layer(axum::middleware::map_response(requests::closing));
+                drop(runtime.spawn(async move { axum::serve(tls.over(listener), router).await }));
+            }
+        }
         let kubeconfig = tempfile::NamedTempFile::new().expect("a temporary file");
+        let api = ApiServer { shared, address, kubeconfig, tls, runtime: Some(runtime) };
+        api.write_kubeconfig(&json!({}), &json!({}));
+        api
+    }
+
+    /// Writes the kubeconfig anew, with more fields of the cluster and the user.
+    pub(crate) fn write_kubeconfig(&self, cluster: &Value, user: &Value) {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut whole = json!({"server": format!("{scheme}://{}", self.address)});
+        whole.as_object_mut().expect("a map").extend(cluster.as_object().expect("a map").clone());
         let text = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "scripted",
-            "clusters": [{"name": "scripted", "cluster": {"server": format!("http://{address}")}}],
-            "users": [{"name": "nobody", "user": {}}],
+            "clusters": [{"name": "scripted", "cluster": whole}],
+            "users": [{"name": "nobody", "user": user}],
             "contexts": [{"name": "scripted", "context": {"cluster": "scripted", "user": "nobody"}}],
         });
-        std::fs::write(kubeconfig.path(), text.to_string()).expect("written");
-        ApiServer { shared, address, kubeconfig, runtime: Some(runtime) }
+        std::fs::write(self.kubeconfig.path(), text.to_string()).expect("written");
+    }
+
+    /// Shows this certificate from now on.
+    pub(crate) fn set_certificate(&self, certificate: &Certificate) {
+        self.tls.as_ref().expect("TLS").set(certificate);
+    }
+
+    /// Accepts only clients with this token from now on; running watches end.
+    pub(crate) fn set_token(&self, token: &str) {
+        self.edit(|world| {
+            world.token = Some(token.to_owned());
+            world.end_watches();
+        });
+    }
+
+    /// What it holds now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let world = self.shared.lock();
+        Snapshot { objects: world.objects.clone(), version: world.version }
+    }
+
+    /// Holds what it held then, resource version included, and has forgotten every event.
+    pub(crate) fn restore(&self, snapshot: Snapshot) {
+        self.edit(|world| {
+            (world.objects, world.version) = (snapshot.objects, snapshot.version);
+            world.events.clear();
+            world.end_watches();
+        });
+    }
+
+    /// Applies an object in whose text `mark` stands for another text, which need not be JSON that we can hold.
+    pub(crate) fn apply_text(&self, id: &str, object: Value, mark: &str, text: &str) {
+        self.edit(|world| world.texts.push((mark.to_owned(), text.to_owned())));
+        self.apply_object(id, object);
+    }
+
+    /// Is gone: every connection ends and none is accepted.
+    pub(crate) fn hang_up(&mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Tells watches that they have seen everything so far.
+    pub(crate) fn bookmark(&self) {
+        self.edit(|world| {
+            world.version += 1;
+            let bookmark = json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+                                  "metadata": {"resourceVersion": world.version.to_string()}});
+            world.events.push((world.version, "BOOKMARK", bookmark));
+        });
+    }
+
+    /// Sends an event of an object that it may not hold, as whatever resource version that says it has.
+    pub(crate) fn send_event(&self, kind: &'static str, object: Value) {
+        self.edit(|world| {
+            world.version += 1;
+            world.events.push((world.version, kind, object));
+        });
+    }
+
+    /// Ends the running watches, as an API server does after the time they asked for.
+    pub(crate) fn end_watches(&self) {
+        self.edit(World::end_watches);
     }
 
     /// The path of a kubeconfig for it.
@@ -153,6 +322,9 @@ impl ApiServer {
     pub(crate) fn set_fault(&self, fault: Fault) {
         self.edit(|world| {
             world.fault = fault;
+            if !matches!(fault.of_watch(), Reply::Right) {
+                world.end_watches();
+            }
             if fault == Fault::Expired {
                 world.version += 1;
                 world.oldest = world.version;
@@ -173,145 +345,34 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.end();
+    }
+}
+
+impl World {
+    /// As it is sent.
+    fn text(&self, value: &Value) -> String {
+        self.texts.iter().fold(value.to_string(), |text, (mark, other)| text.replace(mark, other))
+    }
+
+    fn end_watches(&mut self) {
+        self.generation += 1;
     }
 }
 
 impl Shared {
+    /// Waits while `wait` holds.
+    async fn wait_while(&self, wait: impl Fn(&World) -> bool) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if !wait(&self.lock()) || changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn status(code: u16, message: &str) -> Response {
-    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message,
-                      "reason": "Scripted", "metadata": {}});
-    (StatusCode::from_u16(code).expect("a status"), axum::Json(body)).into_response()
-}
-
-async fn serve(
-    State(shared): State<Shared>,
-    uri: Uri,
-    Query(query): Query<BTreeMap<String, String>>,
-) -> Response {
-    shared.lock().requests.push(uri.to_string());
-    let Some(rest) = uri.path().strip_prefix("/apis/networking.istio.io/") else {
-        return status(404, "not scripted");
-    };
-    let mut parts = rest.split('/');
-    let version = parts.next().unwrap_or_default().to_owned();
-    if !shared.lock().versions.contains(&version.as_str()) {
-        return status(404, "the server could not find the requested resource");
-    }
-    let namespace = match parts.collect::<Vec<_>>()[..] {
-        [] => return discovery(&version),
-        ["serviceentries"] => None,
-        ["namespaces", namespace, "serviceentries"] => Some(namespace.to_owned()),
-        _ => return status(404, "not scripted"),
-    };
-    if let Fault::Status(code) = shared.lock().fault {
-        return status(code, "scripted failure");
-    }
-    if query.get("watch").is_some_and(|w| w == "true") {
-        watch_events(shared, namespace, &query)
-    } else {
-        list(shared, namespace, &query).await
-    }
-}
-
-fn discovery(version: &str) -> Response {
-    axum::Json(json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("networking.istio.io/{version}"),
-        "resources": [
-            {"name": "gateways", "singularName": "", "namespaced": true, "kind": "Gateway", "verbs": ["list"]},
-            {"name": "serviceentries", "singularName": "serviceentry", "namespaced": true, "kind": "ServiceEntry",
-             "verbs": ["get", "list", "watch"]},
-        ],
-    }))
-    .into_response()
-}
-
-async fn list(shared: Shared, namespace: Option<String>, query: &BTreeMap<String, String>) -> Response {
-    let first = query.get("continue").and_then(|c| c.parse::<usize>().ok()).unwrap_or(0);
-    let mut changed = shared.changed.subscribe();
-    loop {
-        changed.borrow_and_update();
-        let fault = shared.lock().fault;
-        if fault == Fault::StalledList || (fault == Fault::StalledSecondPage && first > 0) {
-            if changed.changed().await.is_err() {
-                return status(500, "ended");
-            }
-            continue;
-        }
-        break;
-    }
-    if shared.lock().fault == Fault::Junk {
-        return "<html>a proxy's greeting</html>".into_response();
-    }
-    let mut world = shared.lock();
-    if world.fault == Fault::Expired {
-        world.fault = Fault::None;
-    }
-    let limit = query.get("limit").and_then(|l| l.parse::<usize>().ok()).unwrap_or(usize::MAX);
-    let all: Vec<Value> = world
-        .objects
-        .iter()
-        .filter(|((ns, _), _)| namespace.as_ref().is_none_or(|n| n == ns))
-        .map(|(_, object)| object.clone())
-        .collect();
-    let items: Vec<Value> = all.iter().skip(first).take(limit).cloned().collect();
-    let next = first + items.len();
-    let token = if next < all.len() { next.to_string() } else { String::new() };
-    axum::Json(json!({
-        "kind": "ServiceEntryList", "apiVersion": "networking.istio.io/v1", "items": items,
-        "metadata": {"resourceVersion": world.version.to_string(), "continue": token},
-    }))
-    .into_response()
-}
-
-fn watch_events(shared: Shared, namespace: Option<String>, query: &BTreeMap<String, String>) -> Response {
-    let from = query.get("resourceVersion").and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
-    if from < shared.lock().oldest {
-        return status(410, "too old resource version");
-    }
-    let changed = shared.changed.subscribe();
-    let stream = futures::stream::unfold((shared, changed, from), move |(shared, mut changed, from)| {
-        let namespace = namespace.clone();
-        async move {
-            loop {
-                changed.borrow_and_update();
-                {
-                    let world = shared.lock();
-                    match world.fault {
-                        Fault::Status(_) => return None,
-                        Fault::Expired if from < world.oldest => {
-                            let gone = json!({"type": "ERROR", "object": {
-                                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410,
-                                "reason": "Expired", "message": "too old resource version", "metadata": {}}});
-                            let line = format!("{gone}\n");
-                            drop(world);
-                            return Some((Ok::<_, std::io::Error>(line), (shared, changed, u64::MAX)));
-                        }
-                        _ => {}
-                    }
-                    let seen = world.events.partition_point(|(version, ..)| *version <= from);
-                    let next = world.events[seen..].iter().find(|(_, _, object)| {
-                        namespace.as_ref().is_none_or(|n| object["metadata"]["namespace"] == json!(n))
-                    });
-                    if let Some((version, kind, object)) = next {
-                        let (line, version) =
-                            (format!("{{\"type\": \"{kind}\", \"object\": {object}}}\n"), *version);
-                        drop(world);
-                        return Some((Ok(line), (shared, changed, version)));
-                    }
-                }
-                if changed.changed().await.is_err() {
-                    return None;
-                }
-            }
-        }
-    });
-    Response::new(Body::from_stream(stream))
 }

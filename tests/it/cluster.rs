@@ -1,4 +1,5 @@
-//! The cluster source against a scripted API server: what no real one does on request.
+//! The cluster source against a scripted API server: what no real one does on request. Faults of the whole server are in
+//! `faults.rs`.
 
 use serde_json::{Value, json};
 
@@ -156,31 +157,6 @@ fn malformed_objects_cost_only_what_is_malformed() {
     wait_answer(&program, "meta.global", "NXDOMAIN");
     program.findings(&[]);
     wait_metric(&program, "globaldns_source_entries{source=\"kubernetes\"}", |n| n == 0.0);
-}
-
-/// [L2]
-#[test]
-fn failures_change_no_answer_and_are_told_once() {
-    for (code, reason) in [(401, "unauthorized"), (403, "forbidden"), (500, "server"), (429, "server")] {
-        let api = ApiServer::start(&["v1"]);
-        api.apply("foo/a", spec("a.global", "240.0.0.1"));
-        let program = serve(&api, &[]);
-        api.set_fault(Fault::Status(code));
-        let errors = format!("globaldns_source_errors_total{{source=\"kubernetes\",reason=\"{reason}\"}}");
-        wait_metric(&program, &errors, |n| n >= 3.0);
-        assert_eq!(metric(&program, "globaldns_source_up{source=\"kubernetes\"}"), Some(0.0));
-        assert_eq!(answer(&program, "a.global"), "NOERROR 240.0.0.1");
-        assert_eq!(answer(&program, "b.global"), "NXDOMAIN");
-        assert_eq!(program.get("/ready").0, 200);
-        let told =
-            program.stderr().lines().filter(|l| l.contains(&format!("\"reason\":\"{reason}\""))).count();
-        assert_eq!(told, 1, "{}", program.stderr());
-        api.apply("foo/b", spec("b.global", "240.0.0.2"));
-        api.set_fault(Fault::None);
-        wait_answer(&program, "b.global", "NOERROR 240.0.0.2");
-        wait_metric(&program, "globaldns_source_up{source=\"kubernetes\"}", |n| n == 1.0);
-        program.log("source works again", |fields| fields["after"] == reason);
-    }
 }
 
 /// [L2]

@@ -10,6 +10,7 @@ mod dig;
 mod disk;
 mod docs;
 mod export;
+mod faults;
 mod grpc;
 mod kill;
 mod limits;
