@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::credentials::{Credentials, User};
@@ -25,6 +25,7 @@ pub(crate) struct ControlPlane {
     binaries: PathBuf,
     credentials: Credentials,
     etcd_port: u16,
+    peer_port: u16,
     api_port: u16,
     api_server: Option<Process>,
     etcd: Process,
@@ -68,6 +69,7 @@ impl ControlPlane {
             binaries,
             credentials,
             etcd_port,
+            peer_port,
             api_port,
             api_server: None,
             etcd,
@@ -86,6 +88,11 @@ impl ControlPlane {
     /// A kubeconfig of `user` that reaches the API server through another port of loopback.
     pub(crate) fn kubeconfig_through(&self, user: User, port: u16) -> PathBuf {
         self.credentials.kubeconfig(user, port)
+    }
+
+    /// A kubeconfig that takes its token from a file.
+    pub(crate) fn kubeconfig_with_token_file(&self, file: &Path) -> PathBuf {
+        self.credentials.kubeconfig_of("token-file", &json!({ "tokenFile": file }), self.api_port)
     }
 
     /// The certificate that the API server's is signed with.
@@ -120,6 +127,39 @@ impl ControlPlane {
             self.cluster.is_ready().then_some(())
         });
         assert!(ready.is_some(), "no ready API server after {DEADLINE:?}\n{}", self.logs());
+    }
+
+    /// Stops the API server where it is, as a machine does that has no time for it, or lets it go on.
+    pub(crate) fn freeze_api_server(&self, frozen: bool) {
+        let pid = self.api_server.as_ref().expect("it runs").id().to_string();
+        let signal = if frozen { "STOP" } else { "CONT" };
+        let status = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(status.expect("kill runs").success(), "SIG{signal} is delivered");
+    }
+
+    /// What etcd holds now, for [`restore`](Self::restore). The API server goes on.
+    pub(crate) fn back_up(&mut self) -> PathBuf {
+        let backup = fresh_directory("backup").join("etcd");
+        self.etcd.stop();
+        copy(&self.directory.join("etcd"), &backup);
+        self.start_etcd();
+        self.start_api_server();
+        backup
+    }
+
+    /// Restores etcd from a backup, and restarts the API server, as Kubernetes' documentation asks for.
+    pub(crate) fn restore(&mut self, backup: &Path) {
+        let present = self.directory.join("etcd");
+        self.etcd.stop();
+        std::fs::remove_dir_all(&present).expect("remove what etcd holds");
+        copy(backup, &present);
+        self.stop_api_server();
+        self.start_etcd();
+        self.start_api_server();
+    }
+
+    fn start_etcd(&mut self) {
+        self.etcd = start_etcd(&self.binaries, &self.directory, self.etcd_port, self.peer_port);
     }
 
     /// Makes every watch from before this call expire (`410 Gone`): moves the revision on,
@@ -265,6 +305,11 @@ fn start_etcd(binaries: &Path, directory: &Path, port: u16, peer_port: u16) -> P
         "--log-level=warn".into(),
     ]);
     Process::start_with_log("etcd", command, &directory.join("etcd.log"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-r").args([from, to]).status();
+    assert!(status.expect("cp runs").success(), "copy {} to {}", from.display(), to.display());
 }
 
 fn binaries() -> PathBuf {

@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Who may ask the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,11 @@ impl Credentials {
 
     /// A kubeconfig for `user` with the API server at loopback port `port`.
     pub(crate) fn kubeconfig(&self, user: User, port: u16) -> PathBuf {
-        let name = user.name();
+        self.kubeconfig_of(user.name(), &json!({ "token": user.token() }), port)
+    }
+
+    /// A kubeconfig for whoever has these credentials.
+    pub(crate) fn kubeconfig_of(&self, name: &str, user: &Value, port: u16) -> PathBuf {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -99,7 +103,7 @@ impl Credentials {
                 "server": format!("https://127.0.0.1:{port}"),
                 "certificate-authority": self.path("ca.crt"),
             }}],
-            "users": [{ "name": name, "user": { "token": user.token() } }],
+            "users": [{ "name": name, "user": user }],
             "contexts": [{ "name": name, "context": { "cluster": "e2e", "user": name } }],
         });
         self.write(&format!("{name}-{port}.kubeconfig"), &config.to_string())

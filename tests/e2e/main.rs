@@ -21,6 +21,7 @@ mod wait;
 
 mod commands;
 mod entries;
+mod faults;
 mod forwarding;
 mod load;
 mod manifests;

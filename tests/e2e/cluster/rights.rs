@@ -69,6 +69,36 @@ impl Cluster {
         self.bind(user, Some(namespace));
     }
 
+    /// A token of a ServiceAccount that has the documented rights, good as long as a Secret of this name is there.
+    pub(crate) fn token_bound_to(&self, namespace: &str, secret: &str) -> String {
+        let group = "rbac.authorization.k8s.io";
+        self.create_namespace(namespace);
+        let core = format!("/api/v1/namespaces/{namespace}");
+        self.create_unless_present(
+            &format!("{core}/serviceaccounts"),
+            &json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "globaldns" } }),
+        );
+        self.create_unless_present(
+            &format!("{RBAC}/clusterrolebindings"),
+            &json!({
+                "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding",
+                "metadata": { "name": format!("{namespace}-globaldns") },
+                "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": "globaldns" },
+                "subjects": [{ "kind": "ServiceAccount", "name": "globaldns", "namespace": namespace }],
+            }),
+        );
+        let object = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": secret } });
+        let made = self.post(&format!("{core}/secrets"), &object);
+        let request = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": { "expirationSeconds": 3600, "boundObjectRef": {
+                "apiVersion": "v1", "kind": "Secret", "name": secret, "uid": made["metadata"]["uid"],
+            }},
+        });
+        let reply = self.post(&format!("{core}/serviceaccounts/globaldns/token"), &request);
+        reply["status"]["token"].as_str().expect("a token").to_owned()
+    }
+
     /// Takes back what [`grant`](Self::grant) gave, if it did.
     pub(crate) fn revoke(&self, user: User) {
         let binding = format!("{RBAC}/clusterrolebindings/{}", user.name());
