@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{Program, globaldns, run};
 
 mod operations;
+mod reliability;
 
 /// Clauses that no test of this version can show, with the reason. (Z4 has one that could only fail together
 /// with D8: the program has no code that would ask another server.)

@@ -9,17 +9,18 @@ use crate::support::{globaldns, run};
 
 const PAGE: &str = "docs/operations.md";
 
-/// The page in parts: prose, code spans, lines of code blocks.
-struct Page {
-    text: String,
+/// A page in parts: prose, code spans, lines of code blocks.
+pub(super) struct Page {
+    path: &'static str,
+    pub(super) text: String,
     prose: String,
     spans: Vec<String>,
     lines: Vec<String>,
 }
 
 impl Page {
-    fn read() -> Page {
-        let text = read(PAGE);
+    pub(super) fn read(path: &'static str) -> Page {
+        let text = read(path);
         let (mut outside, mut lines) = (String::new(), Vec::new());
         let mut inside = false;
         for line in text.lines() {
@@ -32,7 +33,7 @@ impl Page {
         let parts: Vec<&str> = outside.split('`').collect();
         let prose = parts.iter().step_by(2).copied().collect();
         let spans = parts.iter().skip(1).step_by(2).map(|span| span.replace('\n', " ")).collect();
-        Page { text, prose, spans, lines }
+        Page { path, text, prose, spans, lines }
     }
 
     /// All code.
@@ -66,7 +67,7 @@ fn text_of<'v>(value: &'v Value, pointer: &str) -> &'v str {
 /// Every alert says where its page is, and the page has its severity and begins with its first command.
 #[test]
 fn every_alert_has_a_page_that_begins_with_its_first_command() {
-    let page = Page::read();
+    let page = Page::read(PAGE);
     for alert in alerts() {
         let name = text_of(&alert, "/alert");
         let anchor = format!("{PAGE}#{}", name.to_lowercase());
@@ -86,7 +87,7 @@ fn every_alert_has_a_page_that_begins_with_its_first_command() {
 
 #[test]
 fn metrics_alerts_clauses_codes_and_messages_on_the_page_exist() {
-    let page = Page::read();
+    let page = Page::read(PAGE);
     let readme = read("README.md");
     let metrics: BTreeSet<&str> =
         words(&readme, is_of_a_metric).filter(|w| w.starts_with("globaldns_")).collect();
@@ -126,7 +127,7 @@ fn is_of_a_metric(c: char) -> bool {
 /// [X0]
 #[test]
 fn commands_flags_and_values_on_the_page_exist() {
-    let page = Page::read();
+    let page = Page::read(PAGE);
     let flags_of = |command: &[&str]| -> BTreeSet<String> {
         let help = run(globaldns(&[command, &["--help"]].concat()));
         assert_eq!(help.code, Some(0), "there is no command {command:?}");
@@ -177,30 +178,48 @@ fn commands_flags_and_values_on_the_page_exist() {
 
 #[test]
 fn links_files_and_tests_on_the_page_exist() {
-    let page = Page::read();
-    for target in page.prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-        let file = if file.is_empty() { PAGE.to_owned() } else { format!("docs/{file}") };
-        let text = read(&file);
-        let headings = text.lines().filter(|line| line.starts_with('#')).map(anchor_of);
-        assert!(
-            anchor.is_empty() || headings.into_iter().any(|known| known == anchor),
-            "{target} leads nowhere"
-        );
-    }
-    let names: BTreeSet<String> = tests().into_iter().map(|test| test.name).collect();
-    let mut rehearsed = 0;
-    for span in &page.spans {
-        if span.len() > 30 && span.chars().all(is_of_a_metric) && !span.starts_with("globaldns_") {
-            assert!(names.contains(span), "there is no test {span}");
-            rehearsed += 1;
-        }
-        let first = span.split(' ').next().unwrap_or_default();
-        if ["bench/", "tests/", "deploy/", "docs/", "examples/"].iter().any(|room| first.starts_with(room)) {
-            assert!(root().join(first).exists(), "there is no {first}");
-        }
-    }
+    let page = Page::read(PAGE);
+    page.leads_somewhere();
+    let rehearsed = page.names_what_exists();
     assert!(rehearsed > 8, "{rehearsed} tests are named");
+}
+
+impl Page {
+    /// Links have targets.
+    #[track_caller]
+    fn leads_somewhere(&self) {
+        for target in self.prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { self.path.to_owned() } else { format!("docs/{file}") };
+            let text = read(&file);
+            let headings = text.lines().filter(|line| line.starts_with('#')).map(anchor_of);
+            assert!(
+                anchor.is_empty() || headings.into_iter().any(|known| known == anchor),
+                "{target} leads nowhere"
+            );
+        }
+    }
+
+    /// Files and tests that are named exist; returns how many tests are named.
+    #[track_caller]
+    pub(super) fn names_what_exists(&self) -> usize {
+        let names: BTreeSet<String> = tests().into_iter().map(|test| test.name).collect();
+        let mut tests = 0;
+        for span in &self.spans {
+            if span.len() > 30 && span.chars().all(is_of_a_metric) && !span.starts_with("globaldns_") {
+                assert!(names.contains(span), "there is no test {span}");
+                tests += 1;
+            }
+            let first = span.split(' ').next().unwrap_or_default();
+            if ["bench/", "tests/", "deploy/", "docs/", "examples/"]
+                .iter()
+                .any(|room| first.starts_with(room))
+            {
+                assert!(root().join(first).exists(), "there is no {first}");
+            }
+        }
+        tests
+    }
 }
 
 /// As GitHub makes it of a heading.
