@@ -128,7 +128,7 @@ fn packets_that_vanish_change_no_answer_and_what_happened_meanwhile_is_followed(
 /// [L2] [S1] A bound token ends with what it is bound to, as that of a pod does; the kubelet writes the next one.
 #[test]
 #[ignore = "needs etcd and kube-apiserver: run tests/e2e/run"]
-fn a_token_that_is_withdrawn_changes_no_answer_and_the_next_one_is_taken_at_once() {
+fn a_token_that_is_withdrawn_changes_no_answer_and_the_next_one_is_taken() {
     with_shared(|plane| {
         let (kept, new) = ("kept.token.global", "new.token.global");
         plane.cluster.create("token", "kept", spec(kept, &["240.21.0.1"]));
