@@ -22,7 +22,7 @@ pub(super) struct Watches {
     status: Arc<Status>,
     /// The resource version that the last one goes on from; 0 if that is no number.
     from: AtomicU64,
-    /// The way that the last list has come.
+    /// The way that the last list's first page has come.
     listed: Mutex<Option<Way>>,
     /// Told when they work again.
     pub(super) again: Notify,
@@ -99,9 +99,13 @@ impl tower::Service<Request<Body>> for Followed {
                 return client.send(request).await;
             }
             let Some(version) = Watches::version_of(request.uri()) else {
+                // Pages may have come different ways: the watch is held against the first one's.
+                let is_later_page = request.uri().query().is_some_and(|query| query.contains("continue="));
                 let response = client.send(request).await?;
-                let way = response.extensions().get().copied();
-                *watches.listed.lock().unwrap_or_else(PoisonError::into_inner) = way;
+                if !is_later_page {
+                    let way = response.extensions().get().copied();
+                    *watches.listed.lock().unwrap_or_else(PoisonError::into_inner) = way;
+                }
                 return Ok(response);
             };
             watches.from.store(version.parse().unwrap_or(0), Ordering::Relaxed);
