@@ -1,7 +1,7 @@
 //! The admin listener (L1): `/metrics`, `/health`, `/ready`. Reads the program's state, changes nothing.
 //!
 //! Whoever reaches it can ask as much as he likes, and read as slowly: a connection is for one request, which has to come in
-//! [`HEADER_LIMIT`], and lasts [`CONNECTION_LIMIT`] at most. Beyond [`CONNECTIONS`] the oldest one makes room.
+//! `HEADER_LIMIT`, and lasts `CONNECTION_LIMIT` at most. Beyond `CONNECTIONS` the oldest one makes room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

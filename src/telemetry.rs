@@ -1,7 +1,7 @@
 //! Logs: structured, to standard error; text on a terminal, JSON otherwise.
 //!
 //! Lines are written by a thread of their own: whoever reads them may take its time, or be gone, and nobody who logs waits
-//! for that. What it has not taken up to [`MOST_LINES`] lines later is left out and counted.
+//! for that. What it has not taken up to `MOST_LINES` lines later is left out and counted.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
