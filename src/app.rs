@@ -19,7 +19,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, ConfigError, CookieSecrets, MetricsCompat, StubDomains, TableConfig, host_name};
+use crate::config::{
+    Config, ConfigError, CookieSecrets, Listen, MetricsCompat, StubDomains, TableConfig, host_name,
+};
 use crate::entry::Rules;
 use crate::finding::{Code, Finding, Severity};
 use crate::index::{Index, Partition};
@@ -30,8 +32,8 @@ use crate::serve::cookies::{Cookies, Follower, Secrets};
 use crate::serve::limiter::Limiter;
 use crate::serve::listen::Purpose;
 use crate::serve::responder::{Guard, Responder};
-use crate::serve::stream::{Answerer, Connections};
-use crate::serve::{grpc, listen, tcp, udp};
+use crate::serve::stream::{Answerer, Connections, place};
+use crate::serve::{grpc, http, https, listen, quic, tcp, tls, udp};
 use crate::source::advertise::{Advertise, ServiceName};
 use crate::source::cluster::{self, Access, Cluster, Later};
 use crate::source::files::{self, Files};
@@ -39,6 +41,7 @@ use crate::source::{Feed, Onlooker, Pending, Status};
 use crate::state::Keeper;
 use crate::stub::controller::{self, Controller};
 use crate::stub::{DNS_PORT, Stub, engine, lease};
+use crate::wire::Transport;
 use crate::zone::Table;
 
 /// How often new findings are looked for after a change.
@@ -47,7 +50,8 @@ const FINDINGS_EVERY: Duration = Duration::from_secs(1);
 const FINDINGS_LOGGED: usize = 50;
 /// Descriptors kept for everything but DNS.
 const DESCRIPTORS_BESIDE: u64 = 64;
-/// Threads that answer TCP, there for the few replies that UDP cannot hold, and gRPC, which one CoreDNS asks.
+/// Threads that answer TCP, there for the few replies that UDP cannot hold, gRPC, which one CoreDNS asks, and whatever is
+/// encrypted: handshakes delay no answer over UDP.
 const TCP_THREADS: usize = 2;
 /// The longest wait for a Lease to be released.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -56,7 +60,7 @@ const SAVE_LIMIT: Duration = Duration::from_secs(10);
 /// The longest time for which a program with a broken index answers on (L9). It is chosen at random: replicas that have
 /// had the same fault are not to go together.
 const MOST_GRACE: Duration = Duration::from_secs(60);
-/// The longest wait for replies in flight over TCP and gRPC after the lameduck time.
+/// The longest wait for replies in flight over connections after the lameduck time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The index with its sources, before anything runs.
@@ -197,6 +201,12 @@ pub struct Running {
     pub dns: Vec<SocketAddr>,
     /// DNS over gRPC, in the order of `--grpc-listen`.
     pub grpc: Vec<SocketAddr>,
+    /// DNS over TLS, in the order of `--tls-listen`.
+    pub tls: Vec<SocketAddr>,
+    /// DNS over HTTPS, in the order of `--https-listen`.
+    pub https: Vec<SocketAddr>,
+    /// DNS over QUIC, in the order of `--quic-listen`.
+    pub quic: Vec<SocketAddr>,
     /// The admin listener.
     pub admin: Option<SocketAddr>,
     readiness: Readiness,
@@ -204,6 +214,7 @@ pub struct Running {
     drain: CancellationToken,
     stop_admin: CancellationToken,
     stop_files: Arc<AtomicBool>,
+    stop_certificates: Arc<AtomicBool>,
     connections: Arc<Connections>,
     udp: Option<udp::Workers>,
     data: Option<tokio::runtime::Runtime>,
@@ -233,21 +244,25 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .thread_name("tcp")
         .enable_all()
         .build()
-        .context("starting the runtime of DNS over TCP and gRPC")?;
-    make_room_for_connections(config.tcp_connections, config.workers * config.listen.len());
+        .context("starting the runtime of DNS over connections")?;
+    let places = make_room_for_connections(config.tcp_connections, config.workers * config.listen.len());
     let drain = CancellationToken::new();
-    let connections = Connections::new(config.tcp_connections, metrics.tcp(), drain.clone());
+    let connections = Connections::new(places, metrics.tcp(), drain.clone());
     let answerer = Answerer::new(responder.clone(), metrics.pool());
     // From here on a start that fails takes down what already runs, in the way `Running` does it.
     let mut running = Running {
         dns: Vec::new(),
         grpc: Vec::new(),
+        tls: Vec::new(),
+        https: Vec::new(),
+        quic: Vec::new(),
         admin: None,
         readiness: core.readiness.clone(),
         broken: CancellationToken::new(),
         drain,
         stop_admin: CancellationToken::new(),
         stop_files,
+        stop_certificates: Arc::new(AtomicBool::new(false)),
         connections: connections.clone(),
         udp: None,
         data: None,
@@ -259,13 +274,43 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let workers = running.udp.insert(udp::Workers::default());
     let tcp = tcp::Server::new(answerer.clone(), connections.clone(), tcp::IDLE_TIMEOUT);
     running.dns = serve_dns(&config, &core, &metrics, &responder, &tcp, data, workers)?;
+    let runway = Runway { readiness: &core.readiness, data, metrics: &metrics };
     if !config.grpc_listen.is_empty() {
-        let server = grpc::Server::new(answerer, connections, grpc::Patience::default());
-        running.grpc = serve_grpc(&config, &core, &server, data)?;
-        metrics.show_grpc();
+        let server = grpc::Server::new(answerer.clone(), connections.clone(), http::Patience::GRPC);
+        running.grpc =
+            runway.serve(&config.grpc_listen, Transport::Grpc, Purpose::GRPC, move |listener| {
+                server.clone().accept(listener)
+            })?;
+    }
+    if let Some(encrypted) = &config.encrypted {
+        let certificates = tls::Certificates::load(encrypted.certificate.clone(), metrics.certificate())?;
+        let dot = certificates.tls(tls::DOT);
+        running.tls = runway.serve(&encrypted.tls, Transport::Tls, Purpose::TLS, move |listener| {
+            tcp.clone().accept_tls(listener, dot.clone())
+        })?;
+        let (patience, path) = (http::Patience::HTTPS, encrypted.path.clone());
+        let doh = https::Server::new(answerer.clone(), connections.clone(), patience, path);
+        let with = certificates.tls(tls::HTTP);
+        running.https =
+            runway.serve(&encrypted.https, Transport::Https, Purpose::HTTPS, move |listener| {
+                doh.clone().accept(listener, with.clone())
+            })?;
+        let doq = quic::Server::new(answerer, connections, patience);
+        running.quic = runway.serve_quic(&encrypted.quic, &doq, &certificates.quic(tls::DOQ), patience)?;
+        let stop = running.stop_certificates.clone();
+        std::thread::Builder::new()
+            .name("certificates".to_owned())
+            .spawn(move || certificates.follow(&stop))
+            .context("starting the thread that follows the certificate")?;
     }
     if config.metrics_compat == MetricsCompat::Coredns {
-        metrics.show_coredns_names(&running.dns, &running.grpc);
+        metrics.show_coredns_names(&[
+            (Transport::Udp, &running.dns),
+            (Transport::Grpc, &running.grpc),
+            (Transport::Tls, &running.tls),
+            (Transport::Https, &running.https),
+            (Transport::Quic, &running.quic),
+        ]);
     }
     if let Some(at) = config.admin_listen {
         let listener =
@@ -319,11 +364,13 @@ fn guard(config: &Config, metrics: &Metrics, stop: &Arc<AtomicBool>) -> anyhow::
     Ok(Guard { cookies, limiter: config.rate_limit.clone().map(Limiter::new), access: config.access.clone() })
 }
 
-/// Raises the limit of open files to what the system allows us: with fewer descriptors than connections, new
-/// ones could not even be accepted to close idle ones (D14), and the admin listener would starve.
-fn make_room_for_connections(connections: usize, workers: usize) {
+/// Raises the limit of open files to what the system allows us, and says how many connections that leaves room for: with
+/// fewer descriptors than connections, new ones could not even be accepted to close idle ones (D14), and the admin listener
+/// would starve.
+fn make_room_for_connections(connections: usize, workers: usize) -> usize {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let wanted = (connections + workers) as u64 + DESCRIPTORS_BESIDE;
+    let beside = workers as u64 + DESCRIPTORS_BESIDE;
+    let wanted = connections as u64 + beside;
     let limits = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < hard {
             setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -331,14 +378,23 @@ fn make_room_for_connections(connections: usize, workers: usize) {
         Ok(hard)
     });
     match limits {
-        Ok(limit) if limit >= wanted => {}
-        Ok(limit) => tracing::warn!(
-            limit,
-            wanted,
-            "the limit of open files is below --tcp-connections and what else is needed; raise it (ulimit -n, \
-             LimitNOFILE) or lower --tcp-connections"
-        ),
-        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+        Ok(limit) if limit >= wanted => connections,
+        Ok(limit) => {
+            // At least half of what there is: the rest may never be used.
+            let places = limit.saturating_sub(beside).max(limit / 2).max(1).min(connections as u64);
+            tracing::warn!(
+                limit,
+                wanted,
+                connections = places,
+                "the limit of open files is below --tcp-connections and what else is needed, so fewer connections are \
+                 taken; raise it (ulimit -n, LimitNOFILE) or lower --tcp-connections"
+            );
+            usize::try_from(places).unwrap_or(connections)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+            connections
+        }
     }
 }
 
@@ -375,29 +431,77 @@ fn serve_dns(
     Ok(bound)
 }
 
-fn serve_grpc(
-    config: &Config,
-    core: &Core,
-    server: &Arc<grpc::Server>,
-    data: &tokio::runtime::Runtime,
-) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut bound = Vec::new();
-    for at in &config.grpc_listen {
-        let listener = listen::tcp(at.address, at.any_host, Purpose::GRPC)?;
-        let _inside = data.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let address = listener.local_addr()?;
-        let listening = core.readiness.await_for(format!("DNS over gRPC on {address}"));
-        let (server, listener) = (server.clone(), Arc::new(listener));
-        let accepting = panics::restarted(Place::Grpc, move || server.clone().accept(listener.clone()));
-        data.spawn(async move {
-            drop(listening);
-            accepting.await;
-        });
-        tracing::info!(%address, "serving DNS over gRPC");
-        bound.push(address);
+/// What every listener for connections needs to start.
+struct Runway<'a> {
+    readiness: &'a Readiness,
+    data: &'a tokio::runtime::Runtime,
+    metrics: &'a Metrics,
+}
+
+impl Runway<'_> {
+    /// Binds, lets `accept` run on each socket, and tells which addresses these have.
+    fn serve<F>(
+        &self,
+        listens: &[Listen],
+        transport: Transport,
+        purpose: Purpose,
+        accept: impl Fn(Arc<tokio::net::TcpListener>) -> F + Clone + Send + 'static,
+    ) -> anyhow::Result<Vec<SocketAddr>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut bound = Vec::new();
+        for at in listens {
+            let listener = listen::tcp(at.address, at.any_host, purpose)?;
+            let _inside = self.data.enter();
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let address = listener.local_addr()?;
+            let (listener, accept) = (Arc::new(listener), accept.clone());
+            self.run(address, transport, move || accept(listener.clone()));
+            bound.push(address);
+        }
+        Ok(bound)
     }
-    Ok(bound)
+
+    /// The same for DNS over QUIC.
+    fn serve_quic(
+        &self,
+        listens: &[Listen],
+        server: &Arc<quic::Server>,
+        tls: &tls::Tls,
+        patience: http::Patience,
+    ) -> anyhow::Result<Vec<SocketAddr>> {
+        let mut bound = Vec::new();
+        for at in listens {
+            let socket = listen::quic(at.address, at.any_host)?;
+            let _inside = self.data.enter();
+            let address = socket.local_addr()?;
+            let (server, tls) = (server.clone(), tls.clone());
+            let endpoint = move || quic::endpoint(socket.try_clone()?, tls.clone(), patience);
+            let mut first = Some(endpoint()?);
+            self.run(address, Transport::Quic, move || {
+                let endpoint = first.take().map_or_else(&endpoint, Ok);
+                server.clone().accept(endpoint.expect("what worked at the start"))
+            });
+            bound.push(address);
+        }
+        Ok(bound)
+    }
+
+    /// Accepts to the end; what panics begins again (L9).
+    fn run<F>(&self, address: SocketAddr, transport: Transport, accept: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let over = transport.name();
+        let listening = self.readiness.await_for(format!("DNS over {over} on {address}"));
+        self.data.spawn(async move {
+            drop(listening);
+            panics::restarted(place(transport), accept).await;
+        });
+        self.metrics.show(transport);
+        tracing::info!(%address, "serving DNS over {over}");
+    }
 }
 
 async fn start_sources(
@@ -557,8 +661,8 @@ impl Running {
         self.broken.cancelled().await;
     }
 
-    /// L5: not ready at once, answering for `lameduck`, then replies in flight over TCP and gRPC are finished and queued UDP queries
-    /// answered.
+    /// L5: not ready at once, answering for `lameduck`, then replies in flight over connections are finished and queued UDP
+    /// queries answered.
     pub async fn stop(mut self, lameduck: Duration) {
         self.readiness.drain();
         self.stop_stub_domains.cancel();
@@ -575,7 +679,7 @@ impl Running {
         }
         self.drain.cancel();
         if tokio::time::timeout(DRAIN_LIMIT, self.connections.drained()).await.is_err() {
-            tracing::warn!("replies over TCP or gRPC were still in flight; closing their connections");
+            tracing::warn!("replies were still in flight; closing their connections");
         }
         if let Some(udp) = self.udp.take() {
             // It blocks, and a second signal must be heard meanwhile.
@@ -587,6 +691,7 @@ impl Running {
             tracing::warn!("state was still being saved; what was saved before stays");
         }
         self.stop_files.store(true, Ordering::Relaxed);
+        self.stop_certificates.store(true, Ordering::Relaxed);
         self.stop_admin.cancel();
         if let Some(data) = self.data.take() {
             data.shutdown_background();
@@ -598,6 +703,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop_stub_domains.cancel();
         self.stop_files.store(true, Ordering::Relaxed);
+        self.stop_certificates.store(true, Ordering::Relaxed);
         self.stop_admin.cancel();
         // A runtime must not be dropped inside another one in the ordinary way.
         if let Some(data) = self.data.take() {

@@ -20,6 +20,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::ConfigError;
 use crate::serve::cookies::SecretsError;
 use crate::serve::listen::ListenError;
+use crate::serve::tls::CertificateError;
 use crate::source::cluster::AccessError;
 use crate::source::files::LoadError;
 use crate::{panics, telemetry};
@@ -130,4 +131,5 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || error.is::<AccessError>()
         || error.is::<ListenError>()
         || error.is::<SecretsError>()
+        || error.is::<CertificateError>()
 }

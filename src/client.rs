@@ -32,7 +32,7 @@ pub enum Failure {
     #[error("no reply came in time")]
     NoReply,
     /// ICMP or TCP says that nobody is there, or the connection broke.
-    #[error("it is unreachable over {}: {error}", over(.transport))]
+    #[error("it is unreachable over {}: {error}", .transport.name())]
     Unreachable {
         /// Over UDP, or over TCP.
         transport: Transport,
@@ -42,14 +42,6 @@ pub enum Failure {
     /// The query never left: no socket, no route, no such name. Says nothing of the server.
     #[error("it could not be asked from here: {0}")]
     Unasked(io::ErrorKind),
-}
-
-fn over(transport: &Transport) -> &'static str {
-    match transport {
-        Transport::Udp => "UDP",
-        Transport::Tcp => "TCP",
-        Transport::Grpc => "gRPC",
-    }
 }
 
 /// How a question is put.

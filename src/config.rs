@@ -9,6 +9,7 @@ use crate::index::Policy;
 use crate::serve::access::Access;
 use crate::serve::limiter::Limits;
 use crate::serve::responder::Settings;
+use crate::serve::tls;
 use crate::source::advertise::ServiceName;
 use crate::stub::controller::Mode;
 use crate::wire::name::Name;
@@ -93,11 +94,13 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// `--grpc-listen` (G1); empty for `off`.
     pub grpc_listen: Vec<Listen>,
+    /// `--tls-listen`, `--https-listen`, `--quic-listen` (chapter E); `None` if all are `off`.
+    pub encrypted: Option<Encrypted>,
     /// `--admin-listen`; `None` for `off`.
     pub admin_listen: Option<Listen>,
     /// `--workers` (L1): threads that answer UDP, per address.
     pub workers: usize,
-    /// `--tcp-connections` (D14, G2).
+    /// `--tcp-connections` (D14, G2, E5).
     pub tcp_connections: usize,
     /// `--lameduck` (L5).
     pub lameduck: Duration,
@@ -122,6 +125,21 @@ pub enum CookieSecrets {
     Random,
     /// `--cookie-secret-file`.
     File(PathBuf),
+}
+
+/// DNS that nobody on the way can read (chapter E).
+#[derive(Clone, Debug)]
+pub struct Encrypted {
+    /// `--tls-cert` and `--tls-key`.
+    pub certificate: tls::Paths,
+    /// `--tls-listen`.
+    pub tls: Vec<Listen>,
+    /// `--https-listen`.
+    pub https: Vec<Listen>,
+    /// `--https-path`.
+    pub path: String,
+    /// `--quic-listen`.
+    pub quic: Vec<Listen>,
 }
 
 /// Where entries are saved (L6).

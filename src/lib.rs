@@ -6,7 +6,7 @@
 //! main → cli → config
 //!          └→ app ─┬→ source::{files, cluster, advertise} → entry → index ─┐
 //!                  │                                                       ├→ zone → wire
-//!                  ├→ serve::{udp, tcp, grpc} → serve::responder ──────────┘
+//!                  ├→ serve::{udp, tcp, grpc, https, quic} → responder ────┘
 //!                  │                        └→ serve::hickory (what the responder declines)
 //!                  ├→ stub::controller → engine ─┬→ survey → layout → plan → {corefile, kube_dns, openshift, …}
 //!                  │                             ├→ decide → record
@@ -23,8 +23,8 @@
 //! and its [`finding`]s); [`index`] keeps it packed and recomputes the hosts it touches from all their live claims;
 //! [`zone`] replaces the node of each host whose answers have changed.
 //!
-//! One **query**: [`serve::udp`], [`serve::tcp`] or [`serve::grpc`] hands the octets to [`serve::responder`], which
-//! parses them ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the addresses in the node.
+//! One **query**: [`serve::udp`], [`serve::tcp`], [`serve::grpc`], [`serve::https`] or [`serve::quic`] hands the octets to
+//! [`serve::responder`], which parses them ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the addresses in the node.
 //!
 //! One **restart**: [`state`] has saved what the index holds; where a source cannot be heard for two seconds, it puts
 //! that back, until the source's first list replaces it.

@@ -3,13 +3,14 @@
 //! The query path adds to plain atomics of its own worker ([`Counters`]); a scrape sums the workers and
 //! reads the table, the index and the sources. No label is ever chosen by a client.
 
+mod certificate;
 mod coredns;
 mod family;
 mod state;
 mod stub_domains;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -51,8 +52,6 @@ const TYPES: [(u16, &str); 13] = [
 /// Upper bounds of the duration histogram, seconds: an answer takes microseconds.
 const DURATION_BOUNDS: [f64; 11] = [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 1e-1];
 
-const TRANSPORTS: [(Transport, &str); 3] =
-    [(Transport::Udp, "udp"), (Transport::Tcp, "tcp"), (Transport::Grpc, "grpc")];
 const COOKIE_KINDS: [(CookieKind, &str); 4] = [
     (CookieKind::Client, "client"),
     (CookieKind::Valid, "valid"),
@@ -65,6 +64,16 @@ const LIMITED: [(Limited, &str); 4] = [
     (Limited::BadCookie, "badcookie"),
     (Limited::Error, "error"),
 ];
+const TRANSPORTS: [(Transport, &str); 6] = [
+    (Transport::Udp, "udp"),
+    (Transport::Tcp, "tcp"),
+    (Transport::Grpc, "grpc"),
+    (Transport::Tls, "tls"),
+    (Transport::Https, "https"),
+    (Transport::Quic, "quic"),
+];
+/// Those that every installation shows.
+const ALWAYS: [Transport; 2] = [Transport::Udp, Transport::Tcp];
 const FAMILIES: [(Family, &str); 2] = [(Family::V4, "4"), (Family::V6, "6")];
 
 /// What one worker counts. Relaxed atomics: a scrape may be one query behind.
@@ -305,7 +314,9 @@ pub struct Metrics {
     tcp: Arc<TcpCounters>,
     findings: Mutex<Vec<(Code, u64)>>,
     stub_domains: OnceLock<Tally>,
-    grpc: AtomicBool,
+    /// Which transports are served beside those that always are.
+    served: [AtomicBool; TRANSPORTS.len()],
+    certificate: OnceLock<Arc<CertificateCounters>>,
     coredns: OnceLock<coredns::Servers>,
     state: OnceLock<Arc<saved::Tally>>,
     cookie_secrets: OnceLock<Arc<AtomicBool>>,
@@ -321,10 +332,21 @@ pub struct TcpCounters {
     pub open: AtomicU64,
     /// Connections accepted so far.
     pub accepted: AtomicU64,
-    /// Idle connections closed to make room (D14).
+    /// Connections closed to make room (D14).
     pub evicted: AtomicU64,
-    /// New connections closed because all others were busy (D14).
+    /// New connections closed because no other could make room (D14).
     pub rejected: AtomicU64,
+}
+
+/// What is known of the certificate (E5).
+#[derive(Debug, Default)]
+pub struct CertificateCounters {
+    /// Unix seconds of when it ends.
+    pub expires: AtomicI64,
+    /// Times it was read again and is shown to clients.
+    pub loaded: AtomicU64,
+    /// Times it was read again and could not be used.
+    pub failed: AtomicU64,
 }
 
 impl Metrics {
@@ -346,7 +368,8 @@ impl Metrics {
             tcp: Arc::default(),
             findings: Mutex::default(),
             stub_domains: OnceLock::new(),
-            grpc: AtomicBool::new(false),
+            served: Default::default(),
+            certificate: OnceLock::new(),
             coredns: OnceLock::new(),
             state: OnceLock::new(),
             cookie_secrets: OnceLock::new(),
@@ -379,21 +402,27 @@ impl Metrics {
         self.stub_domains.get_or_init(Tally::default).clone()
     }
 
-    /// DNS over gRPC is served: from now on its counts are shown.
-    pub fn show_grpc(&self) {
-        self.grpc.store(true, Ordering::Relaxed);
+    /// DNS is served over this transport, too: from now on its counts are shown.
+    pub fn show(&self, transport: Transport) {
+        self.served[transport as usize].store(true, Ordering::Relaxed);
+    }
+
+    /// What is known of the certificate; from now on it is shown.
+    pub fn certificate(&self) -> Arc<CertificateCounters> {
+        self.certificate.get_or_init(Arc::default).clone()
     }
 
     /// From now on the counts are also shown under CoreDNS's names (G5), which tell servers apart by their addresses.
-    pub fn show_coredns_names(&self, dns: &[SocketAddr], grpc: &[SocketAddr]) {
-        self.coredns.get_or_init(|| coredns::Servers::new(dns, grpc));
+    pub fn show_coredns_names(&self, addresses: &[(Transport, &[SocketAddr])]) {
+        self.coredns.get_or_init(|| coredns::Servers::new(addresses));
     }
 
     /// The transports that are served, and where their counts are.
     fn transports(&self) -> impl Iterator<Item = (usize, Transport, &'static str)> + Clone {
-        let grpc = self.grpc.load(Ordering::Relaxed);
         let transports = TRANSPORTS.iter().enumerate().map(|(at, (transport, name))| (at, *transport, *name));
-        transports.filter(move |(_, transport, _)| grpc || *transport != Transport::Grpc)
+        transports.filter(|(at, transport, _)| {
+            ALWAYS.contains(transport) || self.served[*at].load(Ordering::Relaxed)
+        })
     }
 
     /// The counts of saved state; from now on they are shown.
@@ -430,6 +459,9 @@ impl Metrics {
         families.extend(program());
         if let Some(tally) = self.stub_domains.get() {
             families.extend(stub_domains::families(tally));
+        }
+        if let Some(counters) = self.certificate.get() {
+            families.extend(certificate::families(counters));
         }
         if let Some(tally) = self.state.get() {
             families.extend(state::families(tally, &self.sources));
@@ -526,16 +558,15 @@ impl Metrics {
             .done(),
             FamilyBuilder::gauge(
                 "globaldns_tcp_connections",
-                "Open DNS connections over TCP, gRPC's among them.",
+                "Open DNS connections, over whatever transport.",
             )
             .with(&[], self.tcp.open.load(Ordering::Relaxed) as f64)
             .done(),
             tcp("globaldns_tcp_accepted_total", "DNS connections accepted.", &self.tcp.accepted).done(),
-            tcp("globaldns_tcp_evicted_total", "Idle connections closed to make room.", &self.tcp.evicted)
-                .done(),
+            tcp("globaldns_tcp_evicted_total", "Connections closed to make room.", &self.tcp.evicted).done(),
             tcp(
                 "globaldns_tcp_rejected_total",
-                "New connections closed because every other one was busy.",
+                "New connections closed because no other one could make room.",
                 &self.tcp.rejected,
             )
             .done(),

@@ -6,7 +6,7 @@
 //!
 //! | Where | What a panic costs | Why what follows is consistent |
 //! |---|---|---|
-//! | `udp`, `tcp`, `grpc` | one message, which gets SERVFAIL | queries only read; counters are single numbers |
+//! | `udp`, `tcp`, `grpc`, `tls`, `https`, `quic` | one message, which gets SERVFAIL | queries only read; counters are single numbers |
 //! | `object` | what that ServiceEntry says | it is read before anything is changed |
 //! | `host` | the change of that host's answers, until the next one | its claims are kept all the same |
 //! | `cluster`, `advertise` | a watch, which begins with a complete list | a list replaces whatever was there |
@@ -48,6 +48,12 @@ pub enum Place {
     Tcp,
     /// A message over gRPC, its connection or its listener.
     Grpc,
+    /// The same over TLS.
+    Tls,
+    /// The same over HTTPS.
+    Https,
+    /// The same over QUIC.
+    Quic,
     /// The reading of a ServiceEntry.
     Object,
     /// The decision about one host.
@@ -74,10 +80,13 @@ pub enum Place {
 
 impl Place {
     /// Every place, in the order of its number.
-    pub const ALL: [Place; 14] = [
+    pub const ALL: [Place; 17] = [
         Place::Udp,
         Place::Tcp,
         Place::Grpc,
+        Place::Tls,
+        Place::Https,
+        Place::Quic,
         Place::Object,
         Place::Host,
         Place::Index,
@@ -97,6 +106,9 @@ impl Place {
             Place::Udp => "udp",
             Place::Tcp => "tcp",
             Place::Grpc => "grpc",
+            Place::Tls => "tls",
+            Place::Https => "https",
+            Place::Quic => "quic",
             Place::Object => "object",
             Place::Host => "host",
             Place::Index => "index",

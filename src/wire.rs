@@ -2,10 +2,13 @@
 //!
 //! [`name`] holds lower-case names in wire form, [`query`] turns an untrusted message into a
 //! [`query::Query`] or the exact refusal it deserves (contract D1, D11), [`reply`] writes a reply
-//! into a buffer and decides truncation (D12, D13). [`probe`] is what proves that a query reached us (D18).
+//! into a buffer and decides truncation (D12, D13). [`probe`] is what proves that a query reached us (D18). [`padding`]
+//! and [`lifetime`] are what encrypted transports make of a finished reply (E3, E6).
 //! Policy (which answer) lives in `serve::responder`.
 
+pub mod lifetime;
 pub mod name;
+pub mod padding;
 pub mod probe;
 pub mod query;
 pub mod reply;
@@ -121,6 +124,31 @@ pub enum Transport {
     Tcp,
     /// One message a call, from CoreDNS (G1): whole replies.
     Grpc,
+    /// Streams over TLS (E2): whole replies.
+    Tls,
+    /// One message a request (E3): whole replies.
+    Https,
+    /// One message a stream (E4): whole replies.
+    Quic,
+}
+
+impl Transport {
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Grpc => "gRPC",
+            Transport::Tls => "TLS",
+            Transport::Https => "HTTPS",
+            Transport::Quic => "QUIC",
+        }
+    }
+
+    /// Whether nobody on the way can read what is asked.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Https | Transport::Quic)
+    }
 }
 
 #[cfg(test)]

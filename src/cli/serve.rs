@@ -11,9 +11,9 @@ use super::clients::ClientArgs;
 use super::plugin;
 use super::table::TableArgs;
 use crate::app;
-use crate::config::{Config, ConfigError, Listen, MetricsCompat, State, StubDomains, host_name};
-use crate::serve::grpc;
+use crate::config::{Config, ConfigError, Encrypted, Listen, MetricsCompat, State, StubDomains, host_name};
 use crate::serve::responder::Settings;
+use crate::serve::{grpc, https, tls};
 use crate::source::advertise::ServiceName;
 use crate::stub::controller::Mode;
 use crate::telemetry::{self, LogFormat};
@@ -53,13 +53,56 @@ pub(super) struct Serve {
         help_heading = "Life"
     )]
     grpc_listen: Vec<String>,
+    /// Answer DNS over TLS (RFC 7858) here, with --tls-cert: ADDRESS:PORT, ADDRESS, :PORT, or off; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_TLS_LISTEN",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        default_value = "off",
+        help_heading = "Encryption"
+    )]
+    tls_listen: Vec<String>,
+    /// Answer DNS over HTTPS (RFC 8484) here, with --tls-cert: ADDRESS:PORT, ADDRESS, :PORT, or off; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_HTTPS_LISTEN",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        default_value = "off",
+        help_heading = "Encryption"
+    )]
+    https_listen: Vec<String>,
+    /// The path of DNS over HTTPS
+    #[arg(
+        long, env = "GLOBALDNS_HTTPS_PATH", value_name = "PATH", default_value = https::PATH,
+        value_parser = https_path, help_heading = "Encryption"
+    )]
+    https_path: String,
+    /// Answer DNS over QUIC (RFC 9250) here, with --tls-cert: ADDRESS:PORT, ADDRESS, :PORT, or off; repeatable
+    #[arg(
+        long,
+        env = "GLOBALDNS_QUIC_LISTEN",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        default_value = "off",
+        help_heading = "Encryption"
+    )]
+    quic_listen: Vec<String>,
+    /// The certificate for DNS over TLS, HTTPS and QUIC, in PEM, those that lead to its authority behind it; read again
+    /// when it changes
+    #[arg(long, env = "GLOBALDNS_TLS_CERT", value_name = "PATH", help_heading = "Encryption")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, env = "GLOBALDNS_TLS_KEY", value_name = "PATH", help_heading = "Encryption")]
+    tls_key: Option<PathBuf>,
     /// Threads that answer UDP on each address [default: the processors this program may use]
     #[arg(
         long, env = "GLOBALDNS_WORKERS", value_name = "NUMBER",
         value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Life"
     )]
     workers: Option<u32>,
-    /// The most TCP connections at a time, those of gRPC among them
+    /// The most connections at a time, over TCP, gRPC, TLS, HTTPS and QUIC together
     #[arg(
         long, env = "GLOBALDNS_TCP_CONNECTIONS", value_name = "NUMBER", default_value_t = 1024,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Life"
@@ -179,6 +222,7 @@ impl Serve {
     }
 
     fn config(self) -> Result<Config, ConfigError> {
+        let encrypted = self.encrypted()?;
         let mut table = self.table.config()?;
         let stub_domains = match self.stub_domains {
             StubDomainsMode::Off => None,
@@ -210,7 +254,7 @@ impl Serve {
         let listen = parse_listens("--listen", &self.listen, 53)?;
         let grpc_listen = parse_listens("--grpc-listen", &self.grpc_listen, grpc::PORT)?;
         let admin_listen = parse_listen("--admin-listen", &self.admin_listen, 9153)?;
-        if listen.is_empty() && grpc_listen.is_empty() && admin_listen.is_none() {
+        if listen.is_empty() && grpc_listen.is_empty() && encrypted.is_none() && admin_listen.is_none() {
             return Err(ConfigError(
                 "--listen, --grpc-listen and --admin-listen are all off, and nothing would be served; give one of them \
                  an address, such as --listen :53"
@@ -240,6 +284,7 @@ impl Serve {
             answers,
             listen,
             grpc_listen,
+            encrypted,
             admin_listen,
             workers: self.workers.map_or_else(processors, |workers| workers as usize),
             tcp_connections: self.tcp_connections as usize,
@@ -256,6 +301,40 @@ impl Serve {
             access: clients.access,
         })
     }
+
+    /// Chapter E: certificate and listeners go together.
+    fn encrypted(&self) -> Result<Option<Encrypted>, ConfigError> {
+        let tls = parse_listens("--tls-listen", &self.tls_listen, 853)?;
+        let https = parse_listens("--https-listen", &self.https_listen, 443)?;
+        let quic = parse_listens("--quic-listen", &self.quic_listen, 853)?;
+        let listening = [("--tls-listen", &tls), ("--https-listen", &https), ("--quic-listen", &quic)];
+        let flag = listening.iter().find(|(_, listens)| !listens.is_empty()).map(|(flag, _)| *flag);
+        match (flag, &self.tls_cert, &self.tls_key) {
+            (None, None, None) => Ok(None),
+            (None, ..) => Err(ConfigError(
+                "--tls-cert and --tls-key are given, and nothing is served with them; add --tls-listen, --https-listen \
+                 or --quic-listen, or leave them out"
+                    .to_owned(),
+            )),
+            (Some(_), Some(cert), Some(key)) => {
+                let certificate = tls::Paths { cert: cert.clone(), key: key.clone() };
+                Ok(Some(Encrypted { certificate, tls, https, path: self.https_path.clone(), quic }))
+            }
+            (Some(flag), cert, _) => Err(ConfigError(format!(
+                "{flag} needs a certificate and its private key, and there is no {}; give both, in PEM",
+                if cert.is_none() { "--tls-cert" } else { "--tls-key" }
+            ))),
+        }
+    }
+}
+
+/// A path and nothing that ends one, RFC 3986 section 3.3.
+fn https_path(text: &str) -> Result<String, String> {
+    let fits = |octet: u8| octet.is_ascii_graphic() && !b"?#".contains(&octet);
+    if text.starts_with('/') && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err("write a path that begins with /, without ?, # and spaces, such as /dns-query".to_owned())
 }
 
 fn parse_listens(flag: &str, texts: &[String], port: u16) -> Result<Vec<Listen>, ConfigError> {

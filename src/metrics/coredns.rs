@@ -19,32 +19,44 @@ const DROPPED: &str = "dropped";
 
 /// The label `server`, as CoreDNS writes it: where one listens. Counts are not kept by address, so several share one.
 #[derive(Debug)]
-pub(super) struct Servers {
-    dns: String,
-    grpc: String,
-}
+pub(super) struct Servers(Vec<(Transport, String)>);
 
 impl Servers {
-    pub(super) fn new(dns: &[SocketAddr], grpc: &[SocketAddr]) -> Servers {
-        let join = |scheme: &str, addresses: &[SocketAddr]| {
+    pub(super) fn new(addresses: &[(Transport, &[SocketAddr])]) -> Servers {
+        let join = |(transport, addresses): &(Transport, &[SocketAddr])| {
+            let scheme = scheme(*transport);
             let one = |address: &SocketAddr| match address.ip().is_unspecified() {
                 true => format!("{scheme}://:{}", address.port()),
                 false => format!("{scheme}://{address}"),
             };
-            addresses.iter().map(one).collect::<Vec<_>>().join(",")
+            (*transport, addresses.iter().map(one).collect::<Vec<_>>().join(","))
         };
-        Servers { dns: join("dns", dns), grpc: join("grpc", grpc) }
+        Servers(addresses.iter().map(join).collect())
     }
 
     /// Empty if nothing is served there.
     fn of(&self, transport: Transport) -> &str {
-        if transport == Transport::Grpc { &self.grpc } else { &self.dns }
+        let same = |other: Transport| scheme(other) == scheme(transport);
+        self.0.iter().find(|(served, _)| same(*served)).map_or("", |(_, server)| server)
     }
 }
 
-/// CoreDNS takes gRPC for TCP.
+fn scheme(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp | Transport::Tcp => "dns",
+        Transport::Grpc => "grpc",
+        Transport::Tls => "tls",
+        Transport::Https => "https",
+        Transport::Quic => "quic",
+    }
+}
+
+/// CoreDNS looks at the kind of the client's address.
 fn proto(transport: Transport) -> &'static str {
-    if transport == Transport::Udp { "udp" } else { "tcp" }
+    match transport {
+        Transport::Udp | Transport::Quic => "udp",
+        Transport::Tcp | Transport::Grpc | Transport::Tls | Transport::Https => "tcp",
+    }
 }
 
 pub(super) fn families(
@@ -67,8 +79,14 @@ pub(super) fn families(
         "coredns_dns_request_duration_seconds",
         "Histogram of the time (in seconds) each request took.",
     );
-    // Over UDP and TCP it is one server, over gRPC another; each has one number for a label set.
-    let groups = [&[Transport::Udp, Transport::Tcp][..], &[Transport::Grpc]];
+    // Over UDP and TCP it is one server, over each of the others another; each has one number for a label set.
+    let groups = [
+        &[Transport::Udp, Transport::Tcp][..],
+        &[Transport::Grpc],
+        &[Transport::Tls],
+        &[Transport::Https],
+        &[Transport::Quic],
+    ];
     for group in groups {
         let group: Vec<_> = served.clone().filter(|(_, transport, _)| group.contains(transport)).collect();
         let Some((_, first, _)) = group.first() else { continue };

@@ -41,6 +41,7 @@ fn config(sources: Sources) -> Config {
         answers: settings(),
         listen: vec![listen],
         grpc_listen: vec![],
+        encrypted: None,
         admin_listen: Some(listen),
         workers: 1,
         tcp_connections: 10,

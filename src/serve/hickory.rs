@@ -125,7 +125,7 @@ impl Handler {
         crate::panics::trip("general", message);
         let protocol = match arrival.transport {
             Transport::Udp => Protocol::Udp,
-            Transport::Tcp | Transport::Grpc => Protocol::Tcp,
+            _ => Protocol::Tcp,
         };
         let Ok(request) = Request::from_bytes(message.to_vec(), arrival.peer, protocol) else {
             return self.broken(message, arrival, out);

@@ -31,6 +31,12 @@ impl Purpose {
     const DNS: Purpose = Purpose { flag: "--listen", example: "127.0.0.1:5353" };
     /// DNS over gRPC.
     pub const GRPC: Purpose = Purpose { flag: "--grpc-listen", example: "127.0.0.1:8053" };
+    /// DNS over TLS.
+    pub const TLS: Purpose = Purpose { flag: "--tls-listen", example: "127.0.0.1:8853" };
+    /// DNS over HTTPS.
+    pub const HTTPS: Purpose = Purpose { flag: "--https-listen", example: "127.0.0.1:8443" };
+    /// DNS over QUIC.
+    const QUIC: Purpose = Purpose { flag: "--quic-listen", example: "127.0.0.1:8853" };
     /// The admin listener.
     pub const ADMIN: Purpose = Purpose { flag: "--admin-listen", example: "127.0.0.1:9153" };
 }
@@ -65,6 +71,16 @@ pub fn dns(address: SocketAddr, fallback: bool, workers: usize) -> Result<Listen
             Err(error) => return Err(explain(bound, "TCP", Purpose::DNS, error)),
         }
     }
+}
+
+/// Binds a socket for DNS over QUIC, which is not shared.
+pub fn quic(address: SocketAddr, fallback: bool) -> Result<UdpSocket, ListenError> {
+    with_fallback(address, fallback, "UDP", Purpose::QUIC, |address| {
+        let (socket, bound) = bind_udp(address)?;
+        socket.set_nonblocking(true)?;
+        Ok((socket, bound))
+    })
+    .map(|(socket, _)| socket)
 }
 
 /// Binds a TCP listener for what is not DNS over TCP.

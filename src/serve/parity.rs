@@ -424,7 +424,7 @@ fn counters(responder: &Responder, turn: u8) -> Counters {
 fn compare(responder: &Arc<Responder>, message: &[u8], arrival: Arrival, turn: u8) -> Option<Vec<String>> {
     let room = match arrival.transport {
         Transport::Udp => UDP_PAYLOAD,
-        Transport::Tcp | Transport::Grpc => TCP_LIMIT,
+        _ => TCP_LIMIT,
     };
     let understood = responder.understand(message, arrival);
     let mut out = vec![0xaa; usize::from(room)];

@@ -55,7 +55,7 @@ pub struct Guard {
 /// How a message reached us.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// UDP, TCP or gRPC.
+    /// UDP, or which kind of connection.
     pub transport: Transport,
     /// Who asks.
     pub peer: SocketAddr,

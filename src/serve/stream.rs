@@ -1,29 +1,45 @@
-//! What DNS over TCP and over gRPC have in common: connections with a bound on their number, which end in good order
+//! What all ways of DNS over connections have in common: a bound on the number of connections, which end in good order
 //! (D14, L5), and messages that are answered one by one.
+//!
+//! # Who makes room
+//!
+//! There is no limit for each client. In a cluster a few pods of cluster DNS ask for everybody, so any number would be
+//! too low for them or too high to protect anyone. Places are shared out instead: as long as there is room, who comes has
+//! one; when there is none, the client with the most connections gives one up, and nobody takes one from a client that
+//! has fewer. So one client that opens connections without end takes them from itself.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::budget::{self, Budget};
 use super::hickory::Handler;
 use super::responder::{Arrival, Outcome, Responder};
 use crate::lifecycle::unix_now;
 use crate::metrics::{Counters, TcpCounters};
 use crate::panics::{Place, contain, contained};
-use crate::wire::Transport;
 use crate::wire::reply::TCP_LIMIT;
+use crate::wire::{Transport, padding};
 
 /// How long to wait after the kernel refused a connection (no descriptors left, usually).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A reply takes microseconds. A connection that has taken none of its replies for so long waits for its client, and may
+/// have to make room like an idle one.
+const STUCK: Duration = Duration::from_secs(1);
+/// Bits of an IPv6 address that tell clients apart: a host has all addresses of a /64 (RFC 4291 section 2.5.4).
+const IPV6_CLIENT: u32 = 64;
 
 thread_local! {
     /// Room for the largest reply: one per thread, not per connection.
@@ -49,9 +65,17 @@ impl Answerer {
     pub(super) fn answer(&self, message: &[u8], arrival: Arrival) -> Option<Bytes> {
         let arrival = Arrival { at: unix_now(), ..arrival };
         OUT.with_borrow_mut(|out| {
-            let respond = || match self.responder.respond(message, arrival, &self.counters, out) {
-                Outcome::Declined => self.handler.respond(message, arrival, out),
-                outcome => outcome,
+            let respond = || {
+                let outcome = match self.responder.respond(message, arrival, &self.counters, out) {
+                    Outcome::Declined => self.handler.respond(message, arrival, out),
+                    outcome => outcome,
+                };
+                match outcome {
+                    Outcome::Reply(length) if asks_for_padding(message, arrival.transport) => {
+                        Outcome::Reply(padding::pad(out, length))
+                    }
+                    outcome => outcome,
+                }
             };
             let outcome = contain(place(arrival.transport), respond)
                 .unwrap_or_else(|| self.responder.fail(message, arrival, &self.counters, out));
@@ -68,18 +92,36 @@ impl Answerer {
     }
 }
 
+/// RFC 7830 section 6: only where nobody on the way sees what else is in the message (E6).
+fn asks_for_padding(message: &[u8], transport: Transport) -> bool {
+    transport.is_encrypted() && padding::has_option(message, padding::PADDING)
+}
+
 /// The connections that are open, with a bound on their number.
 pub struct Connections {
     limit: usize,
     counters: Arc<TcpCounters>,
-    open: Mutex<HashMap<u64, Arc<Occupant>>>,
+    places: Mutex<Places>,
     next: AtomicU64,
     drain: CancellationToken,
     tasks: TaskTracker,
+    /// Octets that all connections may hold beyond their own.
+    pub(super) shared: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Places {
+    taken: HashMap<u64, Arc<Occupant>>,
+    /// How many places each client has.
+    shares: HashMap<IpAddr, Arc<AtomicUsize>>,
 }
 
 /// What is known of an open connection.
 pub(super) struct Occupant {
+    /// Whose it is.
+    client: IpAddr,
+    /// How many connections the client has.
+    share: Arc<AtomicUsize>,
     /// When it was last taken up, or done with a query.
     since: Mutex<Instant>,
     /// Queries that have come and are not answered yet.
@@ -100,8 +142,15 @@ pub(super) struct Busy(Arc<Occupant>);
 impl Connections {
     /// Room for `limit` connections, all of which end when `drain` is cancelled.
     pub fn new(limit: usize, counters: Arc<TcpCounters>, drain: CancellationToken) -> Arc<Connections> {
-        let (open, next, tasks) = (Mutex::default(), AtomicU64::new(0), TaskTracker::new());
-        Arc::new(Connections { limit, counters, open, next, drain, tasks })
+        Arc::new(Connections {
+            limit,
+            counters,
+            places: Mutex::default(),
+            next: AtomicU64::new(0),
+            drain,
+            tasks: TaskTracker::new(),
+            shared: Arc::new(Semaphore::new(budget::SHARED)),
+        })
     }
 
     /// Accepts on one socket until the drain begins, and lets `converse` talk over each connection.
@@ -122,7 +171,7 @@ impl Connections {
             match accepted {
                 Ok((stream, peer)) => {
                     failing = false;
-                    let Some(seat) = self.seat() else { continue };
+                    let Some(seat) = self.seat(peer.ip()) else { continue };
                     // Replies are written whole; waiting for more only delays them.
                     let _ = stream.set_nodelay(true);
                     let arrival = arrival(transport, &stream, peer);
@@ -133,10 +182,22 @@ impl Connections {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "connections cannot be accepted; is the limit of open files (ulimit -n) reached?");
                     }
+                    // If it is the limit, a descriptor that is given up is one for who waits.
+                    self.places().make_room(0, &self.counters);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+    }
+
+    /// Talks over a connection that was not accepted here.
+    pub(super) fn spawn(&self, transport: Transport, converse: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(contained(place(transport), converse));
+    }
+
+    /// Waits until the drain begins.
+    pub(super) async fn draining(&self) {
+        self.drain.cancelled().await;
     }
 
     /// Waits until every reply in flight is written and every connection closed (L5).
@@ -148,49 +209,82 @@ impl Connections {
     /// Queries that have come and are not answered yet.
     #[cfg(test)]
     pub(super) fn unanswered(&self) -> usize {
-        self.open().values().map(|occupant| occupant.unanswered.load(Ordering::Relaxed)).sum()
+        self.places().taken.values().map(|occupant| occupant.unanswered.load(Ordering::Relaxed)).sum()
     }
 
-    /// A place for a new connection: the one idle longest makes room. `None` if all are busy.
-    pub(super) fn seat(self: &Arc<Self>) -> Option<Seat> {
-        let mut open = self.open();
-        if open.len() >= self.limit {
-            let idle = open.iter().filter(|(_, o)| !o.is_busy());
-            let oldest = idle.min_by_key(|(_, o)| *lock(&o.since)).map(|(id, _)| *id);
-            match oldest.and_then(|id| open.remove(&id)) {
-                Some(occupant) => {
-                    occupant.leave.cancel();
-                    self.counters.evicted.fetch_add(1, Ordering::Relaxed);
-                }
-                None => {
-                    self.counters.rejected.fetch_add(1, Ordering::Relaxed);
-                    return None;
-                }
-            }
+    /// A place for a new connection of this client; `None` if nobody can be asked to make room.
+    pub(super) fn seat(self: &Arc<Self>, peer: IpAddr) -> Option<Seat> {
+        let client = client(peer);
+        let mut places = self.places();
+        let share = places.shares.get(&client).map_or(0, |share| share.load(Ordering::Relaxed));
+        if places.taken.len() >= self.limit && !places.make_room(share, &self.counters) {
+            self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+            return None;
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let occupant = Arc::new(Occupant {
-            since: Mutex::new(Instant::now()),
-            unanswered: AtomicUsize::new(0),
-            leave: self.drain.child_token(),
-        });
-        open.insert(id, occupant.clone());
+        let occupant = places.take(id, client, self.drain.child_token());
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        self.counters.open.store(open.len() as u64, Ordering::Relaxed);
+        self.counters.open.store(places.taken.len() as u64, Ordering::Relaxed);
         Some(Seat { connections: self.clone(), id, occupant })
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Occupant>>> {
-        lock(&self.open)
+    fn places(&self) -> MutexGuard<'_, Places> {
+        lock(&self.places)
+    }
+}
+
+impl Places {
+    fn take(&mut self, id: u64, client: IpAddr, leave: CancellationToken) -> Arc<Occupant> {
+        let share = self.shares.entry(client).or_default().clone();
+        share.fetch_add(1, Ordering::Relaxed);
+        let (since, unanswered) = (Mutex::new(Instant::now()), AtomicUsize::new(0));
+        let occupant = Arc::new(Occupant { client, share, since, unanswered, leave });
+        self.taken.insert(id, occupant.clone());
+        occupant
+    }
+
+    fn free(&mut self, id: u64) -> Option<Arc<Occupant>> {
+        let occupant = self.taken.remove(&id)?;
+        if occupant.share.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.shares.remove(&occupant.client);
+        }
+        Some(occupant)
+    }
+
+    /// Ends a connection of the client with the most, unless it has fewer than `share`: the one idle longest, else the one
+    /// whose replies have not been taken for longest. False if there is none.
+    fn make_room(&mut self, share: usize, counters: &TcpCounters) -> bool {
+        let now = Instant::now();
+        let candidates = self.taken.iter().filter_map(|(id, occupant)| {
+            let (busy, since) = (occupant.is_busy(), *lock(&occupant.since));
+            let may_go = !busy || now.saturating_duration_since(since) >= STUCK;
+            let its = occupant.share.load(Ordering::Relaxed);
+            (may_go && its >= share).then_some(((its, !busy, Reverse(since)), *id))
+        });
+        let Some(occupant) = candidates.max().and_then(|(_, id)| self.free(id)) else { return false };
+        occupant.leave.cancel();
+        counters.evicted.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
+/// What clients are told apart by.
+fn client(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> IPV6_CLIENT)).into(),
+        v4 => v4,
     }
 }
 
 /// Where panics of a transport are counted.
-fn place(transport: Transport) -> Place {
+pub(crate) fn place(transport: Transport) -> Place {
     match transport {
         Transport::Udp => Place::Udp,
         Transport::Tcp => Place::Tcp,
         Transport::Grpc => Place::Grpc,
+        Transport::Tls => Place::Tls,
+        Transport::Https => Place::Https,
+        Transport::Quic => Place::Quic,
     }
 }
 
@@ -221,9 +315,22 @@ impl Seat {
         &self.occupant
     }
 
+    /// What the connection may hold.
+    pub(super) fn budget(&self) -> Arc<Budget> {
+        Budget::new(self.connections.shared.clone())
+    }
+
     /// Waits until the connection has to make room for another one, or the drain begins.
     pub(super) async fn leave(&self) {
         self.occupant.leave.cancelled().await;
+    }
+
+    /// Waits until the connection has to make room for another one; a drain is not heard.
+    pub(super) async fn evicted(&self) {
+        self.leave().await;
+        if !self.is_evicted() {
+            std::future::pending().await
+        }
     }
 
     /// Whether the connection has to make room for another one.
@@ -262,12 +369,15 @@ impl Drop for Busy {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut open = self.connections.open();
-        open.remove(&self.id);
-        self.connections.counters.open.store(open.len() as u64, Ordering::Relaxed);
+        let mut places = self.connections.places();
+        places.free(self.id);
+        self.connections.counters.open.store(places.taken.len() as u64, Ordering::Relaxed);
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,32 +1,39 @@
-//! DNS over TCP (D14): framing, and how long one waits for a client.
+//! DNS over TCP (D14) and over TLS (E2): framing, and how long one waits for a client.
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod check;
+mod framing;
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::codec::Framed;
 
+use super::budget::{Budget, Held};
 use super::responder::Arrival;
 use super::stream::{Answerer, Connections, Seat};
+use super::tls::{self, Tls};
 use crate::wire::Transport;
+use framing::{Framing, Message, SMALL};
 
 /// A connection without a complete query for this long is closed: longer than the 10 s for which CoreDNS's
-/// `forward` keeps a connection for reuse, so that CoreDNS closes first (D14).
+/// `forward` keeps a connection for reuse, so that CoreDNS closes first (D14). Octets of a query that is not complete
+/// renew nothing, so who sends one at a time has this long for all of it; RFC 7766 section 6.2.3 leaves the time to the
+/// server, Knot has 10 s for it and NSD 120 s.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Replies that are ready while more queries wait are sent together up to this many octets.
-const WRITE_BATCH: usize = 32 * 1024;
+/// Replies that are ready while more queries wait are sent together, as soon as they have this many octets.
+const WRITE_BATCH: usize = 16 << 10;
+/// Octets of a buffer that a quiet connection keeps.
+const BUFFER: usize = 4 << 10;
+/// How long the end of a stream may take to be sent to a client that does not read.
+const CLOSING: Duration = Duration::from_secs(1);
 
-/// What octets come and go by.
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+/// A conversation over one connection.
+type Conversation<S> = Framed<S, Framing>;
 
 /// What every connection needs.
 pub struct Server {
@@ -44,59 +51,94 @@ impl Server {
     /// Accepts on one socket until the drain begins.
     pub async fn accept(self: Arc<Self>, listener: Arc<TcpListener>) {
         let connections = self.connections.clone();
-        let converse = |stream, arrival, seat| self.clone().converse(stream, arrival, seat);
+        let converse = |stream, arrival, seat| {
+            let server = self.clone();
+            async move { server.converse(stream, arrival, &seat).await }
+        };
         connections.accept(listener, Transport::Tcp, converse).await;
     }
 
-    async fn converse(self: Arc<Self>, stream: impl Stream, arrival: Arrival, seat: Seat) {
-        let codec = LengthDelimitedCodec::builder().length_field_type::<u16>().new_codec();
-        let mut framed = Framed::new(stream, codec);
-        framed.set_backpressure_boundary(WRITE_BATCH);
+    /// The same over TLS.
+    pub async fn accept_tls(self: Arc<Self>, listener: Arc<TcpListener>, tls: Tls) {
+        let connections = self.connections.clone();
+        let converse = |stream, arrival, seat| {
+            let (server, tls) = (self.clone(), tls.clone());
+            async move {
+                if let Some(stream) = tls::shake_hands(&tls, stream, &seat).await {
+                    server.converse(stream, arrival, &seat).await;
+                }
+            }
+        };
+        connections.accept(listener, Transport::Tls, converse).await;
+    }
+
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, arrival: Arrival, seat: &Seat) {
+        let budget = seat.budget();
+        let mut conversation = Framed::with_capacity(stream, Framing::new(budget.clone()), BUFFER);
+        // Not before we say so: a batch ends when it is written, and only then the client's time begins anew.
+        conversation.set_backpressure_boundary(WRITE_BATCH);
         loop {
             let next = tokio::select! {
                 biased;
-                next = tokio::time::timeout(self.idle, framed.next()) => next,
-                () = seat.leave() => return,
+                next = tokio::time::timeout(self.idle, conversation.next()) => next,
+                () = seat.leave() => break,
             };
-            let Ok(Some(Ok(message))) = next else { return };
+            let Ok(Some(Ok(message))) = next else { break };
             let _busy = seat.occupant().busy();
             // A stuck reader must not hold its seat for ever.
-            let answered = tokio::time::timeout(self.idle, self.answer(&mut framed, message, arrival));
-            if !matches!(answered.await, Ok(Ok(()))) {
+            let answered = self.answer(&mut conversation, message, arrival, &budget);
+            let answered = tokio::select! {
+                answered = tokio::time::timeout(self.idle, answered) => answered,
+                () = seat.evicted() => return,
+            };
+            if !matches!(answered, Ok(Ok(()))) {
                 return;
             }
         }
+        let _ = tokio::time::timeout(CLOSING, conversation.close()).await;
     }
 
-    /// Answers a query and every further one that has arrived completely, then writes the replies.
-    async fn answer(
+    /// Answers a query and further ones that have arrived completely, then writes the replies.
+    async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        framed: &mut Framed<impl Stream, LengthDelimitedCodec>,
-        first: BytesMut,
+        conversation: &mut Conversation<S>,
+        first: Message,
         arrival: Arrival,
+        budget: &Budget,
     ) -> io::Result<()> {
         let mut message = first;
+        let mut held = Held::default();
         loop {
             let begun = Instant::now();
-            if let Some(reply) = self.answerer.answer(&message, arrival) {
-                framed.feed(reply).await?;
-                self.answerer.duration(Transport::Tcp, begun.elapsed());
+            if let Some(reply) = self.answerer.answer(message.octets(), arrival) {
+                if reply.len() > SMALL {
+                    budget.take(reply.len(), &mut held)?;
+                }
+                conversation.feed(reply).await?;
+                self.answerer.duration(arrival.transport, begun.elapsed());
             }
-            match framed.next().now_or_never() {
+            if conversation.write_buffer().len() >= WRITE_BATCH {
+                return flush(conversation).await;
+            }
+            match conversation.next().now_or_never() {
                 Some(Some(Ok(next))) => message = next,
                 Some(Some(Err(error))) => {
-                    flush(framed).await?;
+                    flush(conversation).await?;
                     return Err(error);
                 }
                 // End of stream shows again at the next read; nothing more for now: write.
-                Some(None) | None => return flush(framed).await,
+                Some(None) | None => return flush(conversation).await,
             }
         }
     }
 }
 
-async fn flush(framed: &mut Framed<impl Stream, LengthDelimitedCodec>) -> io::Result<()> {
-    SinkExt::<Bytes>::flush(framed).await
+/// Writes what is ready, and gives back what large messages took.
+async fn flush<S: AsyncRead + AsyncWrite + Unpin>(conversation: &mut Conversation<S>) -> io::Result<()> {
+    conversation.flush().await?;
+    framing::shrink(conversation.read_buffer_mut());
+    framing::shrink(conversation.write_buffer_mut());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -181,20 +181,36 @@ impl<'m> Edns<'m> {
 }
 
 /// The fixed part of a record, its owner skipped.
-struct RawRecord<'m> {
+pub(super) struct RawRecord<'m> {
     root_owner: bool,
-    rtype: u16,
+    pub(super) rtype: u16,
     class: u16,
-    ttl: [u8; 4],
-    rdata: &'m [u8],
+    pub(super) ttl: [u8; 4],
+    pub(super) rdata: &'m [u8],
 }
 
-struct Cursor<'m> {
+/// Walks through a message.
+pub(super) struct Cursor<'m> {
     message: &'m [u8],
     at: usize,
 }
 
 impl<'m> Cursor<'m> {
+    /// At the first record behind the questions.
+    pub(super) fn of_records(message: &'m [u8]) -> Option<Cursor<'m>> {
+        let mut cursor = Cursor { message, at: HEADER };
+        for _ in 0..cursor.count(0)? {
+            cursor.question()?;
+        }
+        Some(cursor)
+    }
+
+    /// How many records the header says a section has: question, answer, authority and additional are 0 to 3.
+    pub(super) fn count(&self, section: usize) -> Option<u32> {
+        let [a, b] = *self.message.get(4 + 2 * section..)?.first_chunk::<2>()?;
+        Some(u32::from(u16::from_be_bytes([a, b])))
+    }
+
     fn take(&mut self, n: usize) -> Option<&'m [u8]> {
         let taken = self.message.get(self.at..self.at.checked_add(n)?)?;
         self.at += n;
@@ -250,7 +266,7 @@ impl<'m> Cursor<'m> {
         Ok((edns, authorities == 0 && additionals == opts))
     }
 
-    fn record(&mut self) -> Option<RawRecord<'m>> {
+    pub(super) fn record(&mut self) -> Option<RawRecord<'m>> {
         let root_owner = self.skip_name()?;
         let [t, y, c, l, ttl @ .., n, m] = self.take(10)?.first_chunk::<10>()?;
         let (rtype, class) = (u16::from_be_bytes([*t, *y]), u16::from_be_bytes([*c, *l]));

@@ -31,9 +31,9 @@ pub const QUESTION_POINTER: [u8; 2] = [0xc0, HEADER as u8];
 /// The largest reply for a query (D13).
 pub fn limit(transport: Transport, edns: Option<Edns<'_>>) -> u16 {
     match (transport, edns) {
-        (Transport::Tcp | Transport::Grpc, _) => TCP_LIMIT,
         (Transport::Udp, None) => UDP_PLAIN,
         (Transport::Udp, Some(edns)) => edns.udp_payload.clamp(UDP_PLAIN, UDP_PAYLOAD),
+        _ => TCP_LIMIT,
     }
 }
 
@@ -321,6 +321,9 @@ mod tests {
             (Transport::Tcp, edns(512), 65535),
             (Transport::Grpc, None, 65535),
             (Transport::Grpc, edns(512), 65535),
+            (Transport::Tls, edns(512), 65535),
+            (Transport::Https, None, 65535),
+            (Transport::Quic, edns(512), 65535),
         ];
         for (transport, edns, expected) in cases {
             assert_eq!(limit(transport, edns), expected, "{transport:?} {edns:?}");

@@ -435,6 +435,7 @@ fn every_flag_of_serve_has_its_variable_and_its_chapter() {
             "Answers",
             "Clients",
             "Life",
+            "Encryption",
             "Stub domains"
         ]
     );

@@ -69,6 +69,8 @@ pub(crate) struct Program {
     pub(crate) dns: Vec<SocketAddr>,
     /// Where it serves DNS over gRPC, in the order of `--grpc-listen`.
     pub(crate) grpc: Vec<SocketAddr>,
+    /// Where it serves DNS over TLS, HTTPS and QUIC, by this name.
+    pub(crate) encrypted: Vec<(String, SocketAddr)>,
     /// Its admin listener.
     pub(crate) admin: Option<SocketAddr>,
 }
@@ -95,7 +97,15 @@ impl Program {
         let mut child = command.spawn().expect("the program starts");
         let stdout = Captured::read(child.stdout.take().expect("standard output is a pipe"));
         let stderr = Captured::read(child.stderr.take().expect("standard error is a pipe"));
-        Program { child, stdout, stderr, dns: Vec::new(), grpc: Vec::new(), admin: None }
+        Program {
+            child,
+            stdout,
+            stderr,
+            dns: Vec::new(),
+            grpc: Vec::new(),
+            encrypted: Vec::new(),
+            admin: None,
+        }
     }
 
     /// Starts `globaldns serve` with a standard error of the caller's, which nobody has to read. Waits until it serves DNS
@@ -103,7 +113,15 @@ impl Program {
     pub(crate) fn with_stderr(mut command: Command, stderr: impl Into<Stdio>) -> Program {
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("the program starts");
         let (stdout, stderr) = (Arc::default(), Arc::default());
-        let mut program = Program { child, stdout, stderr, dns: Vec::new(), grpc: Vec::new(), admin: None };
+        let mut program = Program {
+            child,
+            stdout,
+            stderr,
+            dns: Vec::new(),
+            grpc: Vec::new(),
+            encrypted: Vec::new(),
+            admin: None,
+        };
         let (dns, admin) = wait_until("two listeners", || {
             let listeners = program.listeners("tcp", "0A");
             let dns = *program.listeners("udp", "07").first()?;
@@ -150,6 +168,7 @@ impl Program {
     fn take_addresses(&mut self) {
         self.dns.clear();
         self.grpc.clear();
+        self.encrypted.clear();
         for line in self.stderr.lines().iter().filter_map(|line| fields(line)) {
             let address = || {
                 let text = line["address"].as_str().expect("an address in the log");
@@ -158,6 +177,9 @@ impl Program {
             match line["message"].as_str() {
                 Some("serving DNS") => self.dns.push(address()),
                 Some("serving DNS over gRPC") => self.grpc.push(address()),
+                Some(other) if let Some(over) = other.strip_prefix("serving DNS over ") => {
+                    self.encrypted.push((over.to_owned(), address()));
+                }
                 Some("serving admin") => self.admin = Some(address()),
                 _ => {}
             }
@@ -184,6 +206,12 @@ impl Program {
         let mut names: Vec<_> = tasks.filter_map(name).map(|name| name.trim_end().to_owned()).collect();
         names.sort();
         names
+    }
+
+    /// The first address of DNS over TLS, HTTPS or QUIC.
+    pub(crate) fn over(&self, name: &str) -> SocketAddr {
+        let found = self.encrypted.iter().find(|(over, _)| over == name);
+        found.unwrap_or_else(|| panic!("DNS over {name} is not served")).1
     }
 
     /// The first DNS address.

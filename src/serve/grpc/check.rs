@@ -6,9 +6,12 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use hyper::body::Frame;
+use hyper::body::{Body, Frame};
+use tokio::sync::Semaphore;
 
 use super::*;
+use crate::serve::budget::Budget;
+use crate::serve::http;
 use crate::serve::tcp::check::{message, run};
 use crate::testing::Octets;
 
@@ -69,13 +72,13 @@ pub(crate) fn check(octets: &[u8]) {
     let room = octets.pick(&[0, 1 << 10, 64 << 10, budget::SHARED]);
     let shared = Arc::new(Semaphore::new(room));
     let budget = Budget::new(shared.clone());
-    match run(read(pieces, &budget)) {
+    match run(http::read(pieces, MAX_BODY, &budget)) {
         Ok(octets) => assert_eq!(octets, call),
-        Err(refusal) if refusal == Refusal::TOO_LONG => assert!(call.len() > MAX_BODY),
-        Err(refusal) => {
+        Err(Unread::TooLong) => assert!(call.len() > MAX_BODY),
+        Err(unread) => {
             // Twice what there is of it, and what the call itself counts as.
-            let needed = budget::CALL + 2 * call.len().next_power_of_two().max(PIECE);
-            assert!(refusal.status == 8 && needed > budget::OWN.max(room), "{refusal:?} of {}", call.len());
+            let needed = budget::CALL + 2 * call.len().next_power_of_two().max(budget::PIECE);
+            assert!(unread == Unread::UsedUp && needed > budget::OWN.max(room), "{unread:?} of {}", call.len());
         }
     }
     assert_eq!(shared.available_permits(), room, "the budget was not given back");

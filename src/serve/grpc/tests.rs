@@ -1,14 +1,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::FutureExt;
+use hyper::body::Body;
 use hyper::client::conn::http2 as client;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::metrics::TcpCounters;
 use crate::serve::fixture::{Fixture, query, render, settings, table};
+use crate::serve::http::CALLS;
 
 /// A server on a free port, over a host with one address and one with two thousand.
 struct World {
@@ -17,19 +21,19 @@ struct World {
     connections: Arc<Connections>,
     drain: CancellationToken,
     tcp: Arc<TcpCounters>,
-    server: Arc<Server>,
 }
 
 impl World {
     /// Leaves so many octets of what all connections share.
     fn leave(&self, octets: usize) {
-        self.server.shared.forget_permits(self.server.shared.available_permits() - octets);
+        let shared = &self.connections.shared;
+        shared.forget_permits(shared.available_permits() - octets);
     }
 
     /// Waits until so many of them are free.
     async fn free(&self, octets: usize) {
         soon(async {
-            while self.server.shared.available_permits() != octets {
+            while self.connections.shared.available_permits() != octets {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })
@@ -47,12 +51,12 @@ async fn serve(limit: usize, patience: Patience) -> World {
     let server = Server::new(answerer, connections.clone(), patience);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(server.clone().accept(Arc::new(listener)));
-    World { address, fixture, connections, drain, tcp, server }
+    tokio::spawn(server.accept(Arc::new(listener)));
+    World { address, fixture, connections, drain, tcp }
 }
 
 async fn usual() -> World {
-    serve(100, Patience::default()).await
+    serve(100, Patience::GRPC).await
 }
 
 /// A connection of a client that sends what it is told, right or wrong.
@@ -231,7 +235,7 @@ async fn what_cannot_be_answered_is_a_status_and_costs_nobody_the_connection() {
 /// [G2]
 #[tokio::test]
 async fn a_message_that_does_not_come_is_not_waited_for() {
-    let patience = Patience { message: Duration::from_millis(50), ..Patience::default() };
+    let patience = Patience { message: Duration::from_millis(50), ..Patience::GRPC };
     let world = serve(100, patience).await;
     let mut client = Client::connect(&world).await;
     assert_eq!(client.send(half(0)).await, status(200, Some("4")));
@@ -241,7 +245,7 @@ async fn a_message_that_does_not_come_is_not_waited_for() {
 /// [G2] [D14]
 #[tokio::test]
 async fn the_connection_idle_longest_makes_room() {
-    let world = serve(2, Patience::default()).await;
+    let world = serve(2, Patience::GRPC).await;
     let (message, _) = query("a.global A");
     let mut clients = Vec::new();
     for _ in 0..2 {
@@ -261,7 +265,7 @@ async fn the_connection_idle_longest_makes_room() {
 /// [G2]
 #[tokio::test]
 async fn a_connection_without_a_call_is_closed_in_time() {
-    let patience = Patience { idle: Duration::from_millis(50), ..Patience::default() };
+    let patience = Patience { idle: Duration::from_millis(50), ..Patience::GRPC };
     let world = serve(100, patience).await;
     let mut client = Client::connect(&world).await;
     client.ask(&query("a.global A").0).await;
@@ -283,7 +287,7 @@ async fn a_connection_without_a_call_is_closed_in_time() {
 #[tokio::test]
 async fn a_client_that_does_not_answer_a_ping_loses_its_connection() {
     let short = Duration::from_millis(50);
-    let world = serve(100, Patience { quiet: short, pong: short, ..Patience::default() }).await;
+    let world = serve(100, Patience { quiet: short, pong: short, ..Patience::GRPC }).await;
     let mut stream = TcpStream::connect(world.address).await.expect("connects");
     // The preface, and SETTINGS without any; the rest is silence.
     let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -296,7 +300,7 @@ async fn a_client_that_does_not_answer_a_ping_loses_its_connection() {
 /// [G3] [L5]
 #[tokio::test]
 async fn a_drain_finishes_the_calls_in_flight_and_takes_no_new_connection() {
-    let patience = Patience { message: Duration::from_millis(200), ..Patience::default() };
+    let patience = Patience { message: Duration::from_millis(200), ..Patience::GRPC };
     let world = serve(100, patience).await;
     let mut client = Client::connect(&world).await;
     client.ask(&query("a.global A").0).await;
@@ -318,7 +322,7 @@ async fn a_drain_finishes_the_calls_in_flight_and_takes_no_new_connection() {
 /// [G2] [D14] What has not come completely makes nobody busy, as over TCP: DNS over TCP gets its place.
 #[tokio::test]
 async fn calls_without_their_message_keep_no_connection_out() {
-    let world = serve(4, Patience::default()).await;
+    let world = serve(4, Patience::GRPC).await;
     let (message, _) = query("a.global A");
     let mut clients = Vec::new();
     for octets in [0, 1, 100, 20_000] {
@@ -365,7 +369,7 @@ async fn unfinished_messages_are_bounded_and_given_back() {
         assert_eq!(soon(calls.join_next()).await.expect("a call").expect("no panic"), refused);
     }
     // Who asks what DNS asks is answered, over these connections and others.
-    let left = world.server.shared.available_permits();
+    let left = world.connections.shared.available_permits();
     world.leave(0);
     let (message, _) = query("a.global A");
     clients.push(Client::connect(&world).await);
@@ -382,7 +386,7 @@ async fn unfinished_messages_are_bounded_and_given_back() {
 /// [G2] Calls that send nothing count, too, but for a few of each connection.
 #[tokio::test]
 async fn calls_that_wait_for_their_message_are_bounded() {
-    let patience = Patience { message: Duration::from_secs(1), ..Patience::default() };
+    let patience = Patience { message: Duration::from_secs(1), ..Patience::GRPC };
     let world = serve(100, patience).await;
     world.leave(10 * budget::CALL);
     let client = Client::connect(&world).await;
@@ -401,7 +405,7 @@ async fn calls_that_wait_for_their_message_are_bounded() {
 /// [G2] So are replies that are not taken, and who takes none loses the connection.
 #[tokio::test]
 async fn replies_that_nobody_takes_are_bounded_and_end_the_connection() {
-    let patience = Patience { unread: Duration::from_secs(1), ..Patience::default() };
+    let patience = Patience { unread: Duration::from_secs(1), ..Patience::GRPC };
     let world = serve(100, patience).await;
     let shared = 100 << 10;
     world.leave(shared);

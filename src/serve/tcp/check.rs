@@ -84,7 +84,7 @@ pub(crate) fn check(octets: &[u8]) {
         sent.truncate(sent.len() - octets.below(2).min(1 + begun));
     }
     let (ours, theirs) = tokio::io::duplex(room);
-    let seat = connections.seat().expect("a seat");
+    let seat = connections.seat(IpAddr::from([192, 0, 2, 1])).expect("a seat");
     let (mut reading, mut writing) = tokio::io::split(theirs);
     let write = async {
         let mut rest = &sent[..];
@@ -103,7 +103,7 @@ pub(crate) fn check(octets: &[u8]) {
     };
     let mut got = Vec::new();
     let read = reading.read_to_end(&mut got);
-    let (.., read) = run(async { tokio::join!(server.converse(ours, arrival, seat), write, read) });
+    let (.., read) = run(async { tokio::join!(server.converse(ours, arrival, &seat), write, read) });
     assert!(read.is_ok());
     assert_eq!(got, expected, "to {sent:?} through {room} octets");
 }

@@ -1,13 +1,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::metrics::TcpCounters;
+use crate::serve::budget::{OWN, SHARED};
 use crate::serve::fixture::{Fixture, query, render, settings, table};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// A server on a free port, over a host with one address and one with two thousand.
 struct World {
@@ -15,6 +16,29 @@ struct World {
     connections: Arc<Connections>,
     drain: CancellationToken,
     tcp: Arc<TcpCounters>,
+    server: Arc<Server>,
+}
+
+impl World {
+    /// The client's end of a connection over nothing, where a clock that is stopped decides what comes first. `room` octets
+    /// fit between the two.
+    fn pipe(&self, room: usize) -> DuplexStream {
+        let (client, stream) = tokio::io::duplex(room);
+        let seat = self.connections.seat(IpAddr::from([192, 0, 2, 1])).expect("room");
+        let server = self.server.clone();
+        tokio::spawn(async move { server.converse(stream, Fixture::arrival(Transport::Tcp), &seat).await });
+        client
+    }
+
+    /// Waits until so many connections are open.
+    async fn open(&self, number: u64) {
+        let look = async {
+            while self.tcp.open.load(Ordering::Relaxed) != number {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), look).await.expect("connections end");
+    }
 }
 
 /// What connections may take.
@@ -34,13 +58,13 @@ async fn serve(limits: Limits) -> World {
     let server = Server::new(answerer, connections.clone(), limits.idle);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(server.accept(Arc::new(listener)));
-    World { address, connections, drain, tcp }
+    tokio::spawn(server.clone().accept(Arc::new(listener)));
+    World { address, connections, drain, tcp, server }
 }
 
 const ROOMY: Limits = Limits { connections: 100, idle: Duration::from_secs(60) };
 
-async fn send(stream: &mut TcpStream, questions: &[&str]) {
+async fn send(stream: &mut (impl AsyncWrite + Unpin), questions: &[&str]) {
     let mut octets = Vec::new();
     for question in questions {
         let (message, _) = query(question);
@@ -51,10 +75,10 @@ async fn send(stream: &mut TcpStream, questions: &[&str]) {
 }
 
 /// The next reply, or `None` at the end of the stream.
-async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
+async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let length = stream.read_u16().await.ok()?;
     let mut reply = vec![0; usize::from(length)];
-    stream.read_exact(&mut reply).await.expect("a reply is whole");
+    stream.read_exact(&mut reply).await.ok()?;
     Some(reply)
 }
 
@@ -203,40 +227,209 @@ async fn a_message_that_makes_us_panic_gets_servfail_and_the_connection_goes_on(
     }
 }
 
-/// [D14] [L5] Connections come, are evicted, ask and drain on several threads at once: no reply is anything but whole.
-/// What they share is what `tests/sanitize/run` looks at here.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_of_several_threads_are_answered_counted_and_drained() {
-    let w = serve(Limits { connections: 3, ..ROOMY }).await;
-    let clients = (0..6).map(|_| {
-        let address = w.address;
-        tokio::spawn(async move {
-            let mut answered = 0;
-            while answered < 30 {
-                let mut client = TcpStream::connect(address).await.expect("connects");
-                for _ in 0..10 {
-                    let asked = async {
-                        let (message, _) = query("a.global A");
-                        client.write_all(&(message.len() as u16).to_be_bytes()).await?;
-                        client.write_all(&message).await
-                    };
-                    // Evicted, or turned away: another connection.
-                    if asked.await.is_err() {
-                        break;
-                    }
-                    let Some(reply) = receive(&mut client).await else { break };
-                    assert_eq!(render(&reply)[1], "= a.global. 30 A 240.0.0.1");
-                    answered += 1;
-                }
-            }
-        })
-    });
-    for client in clients.collect::<Vec<_>>() {
-        client.await.expect("a client that is answered");
+/// A query with its length.
+fn framed(question: &str) -> Vec<u8> {
+    let (message, _) = query(question);
+    [&(message.len() as u16).to_be_bytes()[..], &message].concat()
+}
+
+/// [D14] Octets of a query that is not complete win no time, however steadily they come.
+#[tokio::test(start_paused = true)]
+async fn a_query_that_comes_one_octet_at_a_time_has_as_long_as_any() {
+    let w = serve(Limits { idle: IDLE_TIMEOUT, ..ROOMY }).await;
+    let mut slow = w.pipe(1024);
+    let octets = framed("a.global A");
+    let mut sent = 0;
+    for octet in octets.iter().cycle() {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        if slow.write_all(&[*octet]).await.is_err() {
+            break;
+        }
+        sent += 1;
     }
-    let accepted = w.tcp.accepted.load(Ordering::Relaxed);
-    assert!(accepted >= 6 && w.tcp.open.load(Ordering::Relaxed) <= 3, "{accepted} accepted");
+    assert!([9, 10].contains(&sent), "{sent} octets in three seconds each");
+    w.open(0).await;
+    // In time is in time: the next one has as long again.
+    let mut slow = w.pipe(1024);
+    let pause = (IDLE_TIMEOUT - Duration::from_secs(1)) / octets.len() as u32;
+    for _ in 0..3 {
+        for octet in &octets {
+            tokio::time::sleep(pause).await;
+            slow.write_all(&[*octet]).await.expect("it is open");
+        }
+        receive(&mut slow).await.expect("a reply");
+    }
+}
+
+/// [D14] One that takes a few octets at a time has as long for the replies of one batch.
+#[tokio::test(start_paused = true)]
+async fn replies_that_are_taken_too_slowly_end_the_connection() {
+    let w = serve(Limits { idle: IDLE_TIMEOUT, ..ROOMY }).await;
+    // The reply has 32,000 octets.
+    for (pause, whole) in [(0.9, true), (1.1, false)] {
+        let mut slow = w.pipe(1000);
+        send(&mut slow, &["big.global A"]).await;
+        let mut taken = 0;
+        let pause = IDLE_TIMEOUT.mul_f64(pause / 32.0);
+        loop {
+            tokio::time::sleep(pause).await;
+            let mut octets = [0; 1000];
+            match slow.read(&mut octets).await {
+                Ok(0) | Err(_) => break,
+                Ok(some) => taken += some,
+            }
+            if taken > 32_000 {
+                break;
+            }
+        }
+        assert_eq!(taken > 32_000, whole, "{taken}");
+        drop(slow);
+        w.open(0).await;
+    }
+}
+
+/// [D14] A client that sends without end and reads what it gets is never too slow.
+#[tokio::test(start_paused = true)]
+async fn who_asks_without_end_and_reads_is_answered_without_end() {
+    let w = serve(Limits { idle: IDLE_TIMEOUT, ..ROOMY }).await;
+    let (mut reading, mut writing) = tokio::io::split(w.pipe(4096));
+    let asking = tokio::spawn(async move {
+        let octets = framed("a.global A").repeat(100);
+        while writing.write_all(&octets).await.is_ok() {}
+    });
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < 3 * IDLE_TIMEOUT {
+        for n in 0..1000 {
+            receive(&mut reading).await.unwrap_or_else(|| panic!("no reply {n} after {:?}", begun.elapsed()));
+        }
+        tokio::time::sleep(IDLE_TIMEOUT / 10).await;
+    }
+    asking.abort();
+}
+
+/// [D14] Messages that get no reply, of no octets or of the most.
+#[tokio::test]
+async fn empty_messages_and_the_largest_are_read_as_any_other() {
+    let w = serve(ROOMY).await;
+    let mut client = TcpStream::connect(w.address).await.expect("connects");
+    client.write_all(&[0; 2 * 10_000]).await.expect("sent");
+    send(&mut client, &["a.global A"]).await;
+    assert_eq!(render(&receive(&mut client).await.expect("a reply"))[0], "NOERROR qr aa rd");
+    // What follows a question is broken content.
+    let mut large = query("a.global A").0;
+    large.resize(65535, 0);
+    for _ in 0..3 {
+        client.write_all(&[&[0xff; 2][..], &large].concat()).await.expect("sent");
+        assert_eq!(render(&receive(&mut client).await.expect("a reply"))[0], "FORMERR qr rd");
+    }
+    send(&mut client, &["a.global A"]).await;
+    assert_eq!(render(&receive(&mut client).await.expect("a reply"))[0], "NOERROR qr aa rd");
+    assert_eq!(w.connections.shared.available_permits(), SHARED);
+}
+
+/// [D14] Large messages that do not come completely are bounded over all connections, and cost nobody else anything.
+#[tokio::test]
+async fn unfinished_messages_are_bounded_and_given_back() {
+    let w = serve(Limits { connections: 1000, ..ROOMY }).await;
+    w.connections.shared.forget_permits(SHARED - 10 * 65535);
+    let mut half = Vec::new();
+    for _ in 0..10 {
+        let mut client = TcpStream::connect(w.address).await.expect("connects");
+        client.write_all(&[0xff; 65000]).await.expect("sent");
+        half.push(client);
+    }
+    while w.connections.shared.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut more = TcpStream::connect(w.address).await.expect("connects");
+    let _ = more.write_all(&[0xff; 65000]).await;
+    assert_eq!(receive(&mut more).await, None, "there is no room");
+    let mut polite = TcpStream::connect(w.address).await.expect("connects");
+    send(&mut polite, &["a.global A"]).await;
+    receive(&mut polite).await.expect("a reply");
+    drop(half);
+    while w.connections.shared.available_permits() < 10 * 65535 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// [D14] So are replies that nobody reads, at any number of queries.
+#[tokio::test(start_paused = true)]
+async fn what_a_connection_holds_of_replies_is_bounded() {
+    let w = serve(Limits { idle: IDLE_TIMEOUT, ..ROOMY }).await;
+    let mut deaf = w.pipe(64 << 10);
+    // Each reply has 32,000 octets: the first fits into the pipe and the second is waited with.
+    send(&mut deaf, &["big.global A"; 100]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let held = SHARED - w.connections.shared.available_permits();
+    assert!((1..=65535 + OWN).contains(&held), "{held}");
+    assert_eq!(w.connections.unanswered(), 1);
+    tokio::time::sleep(IDLE_TIMEOUT).await;
+    w.open(0).await;
+    assert_eq!(w.connections.shared.available_permits(), SHARED);
+}
+
+/// [D14] A client that takes nothing and keeps its connections busy with that does not keep others out.
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_stuck_make_room() {
+    let w = serve(Limits { connections: 3, idle: IDLE_TIMEOUT }).await;
+    let mut deaf = Vec::new();
+    for _ in 0..3 {
+        let mut client = w.pipe(2048);
+        send(&mut client, &["big.global A"]).await;
+        deaf.push(client);
+    }
+    while w.connections.unanswered() < 3 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut polite = w.pipe(2048);
+    send(&mut polite, &["a.global A"]).await;
+    receive(&mut polite).await.expect("a reply");
+    w.open(3).await;
+    assert_eq!((w.tcp.evicted.load(Ordering::Relaxed), w.tcp.rejected.load(Ordering::Relaxed)), (1, 0));
+}
+
+/// [D14] A connection that is reset at any moment is gone, and so is what it held.
+#[tokio::test]
+async fn a_reset_is_survived_at_every_octet() {
+    let w = serve(ROOMY).await;
+    let octets = [framed("big.global A"), framed("a.global A")].concat();
+    for length in 0..=octets.len() {
+        for read in [false, true] {
+            let mut client = TcpStream::connect(w.address).await.expect("connects");
+            client.write_all(&octets[..length]).await.expect("sent");
+            if read && length == octets.len() {
+                client.read_u16().await.expect("the beginning of a reply");
+            }
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("it can be reset");
+        }
+    }
+    w.open(0).await;
+    assert_eq!(w.connections.shared.available_permits(), SHARED);
+    let mut client = TcpStream::connect(w.address).await.expect("connects");
+    send(&mut client, &["a.global A"]).await;
+    receive(&mut client).await.expect("a reply");
+}
+
+/// [L5] A drain waits for nobody who only sends.
+#[tokio::test]
+async fn a_flood_does_not_hold_up_a_drain() {
+    let w = serve(ROOMY).await;
+    let client = TcpStream::connect(w.address).await.expect("connects");
+    let (mut reading, mut writing) = client.into_split();
+    let flood = tokio::spawn(async move {
+        let octets = framed("a.global A").repeat(1000);
+        while writing.write_all(&octets).await.is_ok() {}
+    });
+    for _ in 0..1000 {
+        receive(&mut reading).await.expect("a reply");
+    }
     w.drain.cancel();
-    w.connections.drained().await;
-    assert_eq!(w.tcp.open.load(Ordering::Relaxed), 0);
+    let ended = async {
+        while receive(&mut reading).await.is_some() {}
+        w.connections.drained().await;
+    };
+    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("it ends");
+    flood.await.expect("no panic");
 }
