@@ -112,6 +112,17 @@ def rendered(profile, objects):
     names = {p["name"]: p["protocol"] for p in pod["spec"]["containers"][0]["ports"]}
     for port in service["spec"]["ports"]:
         say(names.get(port["targetPort"]) == port["protocol"], f"Service port {port['name']} goes nowhere")
+    environment = {one["name"]: one["value"] for one in pod["spec"]["containers"][0]["env"]}
+    inside = {p["name"]: p["containerPort"] for p in pod["spec"]["containers"][0]["ports"]}
+    for name, port in (("tls", 853), ("https", 443), ("quic", 853)):
+        listens = environment.get(f"GLOBALDNS_{name.upper()}_LISTEN")
+        say(listens in (None, f":{inside.get(name)}"), f"nothing listens on the port {name}")
+        say([p["port"] for p in service["spec"]["ports"] if p["name"] == name] == [port] * bool(listens), f"no way to {name}")
+        for policy in by_kind.get("NetworkPolicy", []):
+            opens = [(p["port"], p["protocol"]) for p in policy["spec"]["ingress"][0]["ports"]]
+            say(not listens or (inside[name], names[name]) in opens, f"the NetworkPolicy cuts off {name}")
+    (secret,) = [v["secret"]["secretName"] for v in pod["spec"].get("volumes", []) if "secret" in v] or [None]
+    say(bool(secret) == ("GLOBALDNS_TLS_CERT" in environment), f"the certificate is not that of the Secret {secret}")
     dns = {(p["port"], p["protocol"]) for p in service["spec"]["ports"] if p["name"].startswith("dns")}
     say(dns == {(53, "UDP"), (53, "TCP")}, "the Service is not DNS")
     say(service["spec"].get("clusterIP") != "None", "headless")

@@ -22,12 +22,14 @@ USAGE = 2
 
 
 def started(command, environment):
-    """Whether it serves, or fails for another reason than what it was told."""
+    """Whether it serves all it is to serve, or fails for another reason than what it was told."""
+    wanted = {over for over in ("TLS", "HTTPS", "QUIC") if f"GLOBALDNS_{over}_LISTEN" in environment}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         said = []
         for line in process.stderr:
             said.append(line)
-            if "serving DNS" in line:
+            wanted = {over for over in wanted if f"serving DNS over {over}" not in line}
+            if "serving DNS" in line and not wanted:
                 process.kill()
                 return True, said
         return process.wait() != USAGE, said
@@ -38,7 +40,14 @@ def main():
         tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig,
         tempfile.NamedTemporaryFile("w") as cookies,
         tempfile.TemporaryDirectory() as state,
+        tempfile.TemporaryDirectory() as secret,
     ):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+            + ["-subj", "/CN=globaldns", "-keyout", f"{secret}/tls.key", "-out", f"{secret}/tls.crt"],
+            check=True,
+            capture_output=True,
+        )
         cookies.write("00112233445566778899aabbccddeeff\n")
         cookies.flush()
         kubeconfig.write(KUBECONFIG)
@@ -50,10 +59,13 @@ def main():
                 (container,) = manifest["spec"]["template"]["spec"]["containers"]
                 environment = {one["name"]: one["value"] for one in container["env"]}
                 environment.update(PATH=os.environ["PATH"], GLOBALDNS_KUBECONFIG=kubeconfig.name)
-                for listener in ("GLOBALDNS_LISTEN", "GLOBALDNS_ADMIN_LISTEN"):
+                for listener in ("", "_ADMIN", "_TLS", "_HTTPS", "_QUIC"):
                     # Their ports may be taken here.
-                    if listener in environment:
-                        environment[listener] = "127.0.0.1:0"
+                    if f"GLOBALDNS{listener}_LISTEN" in environment:
+                        environment[f"GLOBALDNS{listener}_LISTEN"] = "127.0.0.1:0"
+                for file in ("GLOBALDNS_TLS_CERT", "GLOBALDNS_TLS_KEY"):
+                    if file in environment:
+                        environment[file] = f"{secret}/{Path(environment[file]).name}"
                 if "GLOBALDNS_STATE_DIR" in environment:
                     environment["GLOBALDNS_STATE_DIR"] = state
                 if "GLOBALDNS_COOKIE_SECRET_FILE" in environment:

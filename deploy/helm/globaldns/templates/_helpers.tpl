@@ -122,6 +122,20 @@ capabilities:
 {{- if or .Values.stubDomains.alibaba (.Capabilities.APIVersions.Has "networking.alibabacloud.com/v1beta1/CustomDNSConfig") -}}true{{- end -}}
 {{- end }}
 
+{{/* The ports of encrypted DNS: in the pod, where an unprivileged process may have them, and of the Service. */}}
+{{- define "globaldns.encrypted" -}}
+{{- if .Values.encrypted.secretName -}}
+{{- $all := list (dict "name" "tls" "port" 853 "protocol" "TCP" "inside" 8853) (dict "name" "https" "port" 443 "protocol" "TCP" "inside" 8443) (dict "name" "quic" "port" 853 "protocol" "UDP" "inside" 8853) -}}
+{{- $served := list -}}
+{{- range $all -}}
+{{- if index $.Values.encrypted .name -}}{{- $served = append $served . -}}{{- end -}}
+{{- end -}}
+{{- toJson $served -}}
+{{- else -}}
+[]
+{{- end -}}
+{{- end }}
+
 {{/* Combinations that a schema cannot refuse. */}}
 {{- define "globaldns.validate" -}}
 {{- if and .Values.compat (eq .Values.kind "DaemonSet") -}}
@@ -138,5 +152,13 @@ capabilities:
 {{- end -}}
 {{- if eq (int .Values.listenPort) (int .Values.adminPort) -}}
 {{- fail "listenPort and adminPort are the same" -}}
+{{- end -}}
+{{- if and .Values.encrypted.secretName (not (or .Values.encrypted.tls .Values.encrypted.https .Values.encrypted.quic)) -}}
+{{- fail "encrypted.secretName is given and tls, https and quic are all false: nothing would be encrypted" -}}
+{{- end -}}
+{{- range include "globaldns.encrypted" . | fromJsonArray -}}
+{{- if has (int .inside) (list (int $.Values.listenPort) (int $.Values.adminPort)) -}}
+{{- fail (printf "encrypted.%s takes port %d of the pod, and listenPort or adminPort has it; choose another one there" .name (int .inside)) -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
