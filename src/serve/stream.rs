@@ -6,7 +6,8 @@
 //! There is no limit for each client. In a cluster a few pods of cluster DNS ask for everybody, so any number would be
 //! too low for them or too high to protect anyone. Places are shared out instead: as long as there is room, who comes has
 //! one; when there is none, the client with the most connections gives one up, and nobody takes one from a client that
-//! has fewer. So one client that opens connections without end takes them from itself.
+//! has fewer. So one client that opens connections without end takes them from itself, and if it keeps all of them busy,
+//! others still get theirs.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -36,7 +37,7 @@ use crate::wire::{Transport, padding};
 /// How long to wait after the kernel refused a connection (no descriptors left, usually).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A reply takes microseconds. A connection that has taken none of its replies for so long waits for its client, and may
-/// have to make room like an idle one.
+/// have to make room for anyone.
 const STUCK: Duration = Duration::from_secs(1);
 /// Bits of an IPv6 address that tell clients apart: a host has all addresses of a /64 (RFC 4291 section 2.5.4).
 const IPV6_CLIENT: u32 = 64;
@@ -251,15 +252,17 @@ impl Places {
         Some(occupant)
     }
 
-    /// Ends a connection of the client with the most, unless it has fewer than `share`: the one idle longest, else the one
-    /// whose replies have not been taken for longest. False if there is none.
+    /// Ends a connection of the client with the most, for a client that has `share`: the one idle longest, else the one
+    /// whose replies have not been taken for longest. One that is just being answered goes only if its client will still
+    /// have as many as the other. False if there is none.
     fn make_room(&mut self, share: usize, counters: &TcpCounters) -> bool {
         let now = Instant::now();
         let candidates = self.taken.iter().filter_map(|(id, occupant)| {
             let (busy, since) = (occupant.is_busy(), *lock(&occupant.since));
-            let may_go = !busy || now.saturating_duration_since(since) >= STUCK;
+            let stuck = now.saturating_duration_since(since) >= STUCK;
             let its = occupant.share.load(Ordering::Relaxed);
-            (may_go && its >= share).then_some(((its, !busy, Reverse(since)), *id))
+            let may_go = its > share + 1 || its >= share && (!busy || stuck);
+            may_go.then_some(((its, !busy, Reverse(since)), *id))
         });
         let Some(occupant) = candidates.max().and_then(|(_, id)| self.free(id)) else { return false };
         occupant.leave.cancel();

@@ -118,7 +118,10 @@ impl Server {
                 self.answerer.duration(arrival.transport, begun.elapsed());
             }
             if conversation.write_buffer().len() >= WRITE_BATCH {
-                return flush(conversation).await;
+                flush(conversation).await?;
+                // There may be more, and there may be others.
+                tokio::task::yield_now().await;
+                return Ok(());
             }
             match conversation.next().now_or_never() {
                 Some(Some(Ok(next))) => message = next,

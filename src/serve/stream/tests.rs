@@ -54,29 +54,50 @@ async fn the_client_with_the_most_connections_makes_room() {
 
 /// [D14] Nor does it help to keep them busy.
 #[tokio::test(start_paused = true)]
-async fn nobody_takes_a_place_from_a_client_that_has_fewer() {
+async fn a_client_with_busy_connections_alone_makes_room_for_one_with_fewer() {
     let (connections, counters) = room(4);
-    let polite = connections.seat(at("192.0.2.1")).expect("room");
-    let greedy: Vec<Seat> = (0..3).map(|_| connections.seat(at("192.0.2.66")).expect("room")).collect();
-    let mut busy: Vec<Busy> = greedy.iter().map(|seat| seat.occupant.busy()).collect();
-    assert!(connections.seat(at("192.0.2.66")).is_none(), "all of its own are busy");
+    let greedy: Vec<Seat> = (0..4).map(|_| connections.seat(at("192.0.2.66")).expect("room")).collect();
+    let mut busy: Vec<Busy> = Vec::new();
+    for seat in &greedy {
+        pass(MOMENT).await;
+        busy.push(seat.occupant.busy());
+    }
+    assert!(connections.seat(at("192.0.2.66")).is_none(), "not for itself");
     assert_eq!(counters.rejected.load(Ordering::Relaxed), 1);
-    assert!(!leaves(&polite));
-    // One with as many may be asked, a second one of a client that has one may not.
-    let second = connections.seat(at("192.0.2.2")).expect("room");
-    assert!(leaves(&polite));
-    let mut newer = connections.seat(at("192.0.2.3")).expect("room");
-    assert!(leaves(&second));
-    // Who takes no replies for a second is asked before those of others.
-    pass(STUCK - MOMENT).await;
-    drop(std::mem::replace(&mut newer, connections.seat(at("192.0.2.4")).expect("room")));
-    assert!(!greedy.iter().any(leaves), "nearly a second is no second");
+    let first = connections.seat(at("192.0.2.1")).expect("room");
+    let second = connections.seat(at("192.0.2.1")).expect("room");
+    assert_eq!(greedy.iter().map(leaves).collect::<Vec<_>>(), [true, true, false, false], "the busy longest");
+    // Now both have as many.
+    let _first = first.occupant.busy();
     pass(MOMENT).await;
+    let _second = second.occupant.busy();
+    assert!(connections.seat(at("192.0.2.1")).is_none());
+    // A third client, which has none, gets one of theirs, but no second one.
+    let third = connections.seat(at("192.0.2.2")).expect("room");
+    let _third = third.occupant.busy();
+    assert!(leaves(&greedy[2]));
+    assert!(connections.seat(at("192.0.2.2")).is_none(), "two against one is no more than as many");
+    // Who takes no replies for a second is as good as idle.
+    pass(STUCK).await;
+    let _fourth = connections.seat(at("192.0.2.2")).expect("room");
+    assert_eq!([leaves(&first), leaves(&second), leaves(&greedy[3])], [true, false, false]);
+}
+
+/// [D14]
+#[tokio::test(start_paused = true)]
+async fn nobody_takes_a_place_from_a_client_that_has_fewer() {
+    let (connections, _) = room(3);
+    let polite = connections.seat(at("192.0.2.1")).expect("room");
+    pass(MOMENT).await;
+    let greedy: Vec<Seat> = (0..2).map(|_| connections.seat(at("192.0.2.66")).expect("room")).collect();
+    let mut busy: Vec<Busy> = greedy.iter().map(|seat| seat.occupant.busy()).collect();
+    assert!(connections.seat(at("192.0.2.66")).is_none(), "the only idle one is another's, who has fewer");
     drop(busy.remove(0));
-    let _fifth = connections.seat(at("192.0.2.5")).expect("room");
-    assert!(leaves(&greedy[0]), "an idle one of it before a stuck one");
-    let _sixth = connections.seat(at("192.0.2.6")).expect("room");
-    assert!(leaves(&greedy[1]) || leaves(&greedy[2]), "a stuck one of it before an idle one of others");
+    let _next = connections.seat(at("192.0.2.66")).expect("room");
+    assert_eq!((leaves(&polite), leaves(&greedy[0])), (false, true), "its own idle one");
+    // Of two that have as many, the idle one goes before a stuck one.
+    let _other = connections.seat(at("192.0.2.2")).expect("room");
+    assert!(!leaves(&polite), "one with two before it");
 }
 
 /// [D14] A host has all addresses of a /64.
