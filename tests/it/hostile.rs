@@ -156,7 +156,8 @@ fn with_few_descriptors_there_are_fewer_connections_and_new_ones_are_answered() 
     let mut polite = connect(POLITE, program.dns());
     assert!(asks(&mut polite));
     assert_eq!(program.get("/ready").0, 200);
-    assert_eq!(counted(&program, "globaldns_tcp_connections"), 60);
+    // The polite one, which took a place, may have gone already.
+    assert!((59..=60).contains(&counted(&program, "globaldns_tcp_connections")));
     drop(hostile);
 }
 
@@ -175,13 +176,13 @@ fn without_any_descriptor_udp_is_answered_and_connections_come_back() {
         takers.push(connect(HOSTILE, admin));
     }
     let mut waiting = Vec::new();
+    // As soon as they have been accepted.
     let said = "connections cannot be accepted; is the limit of open files (ulimit -n) reached?";
-    for _ in 0..3 {
+    wait_until(said, || {
         waiting.push(connect(POLITE, program.dns()));
-    }
-    program.log(said, |fields| {
-        fields["error"].as_str().is_some_and(|error| error.contains("Too many open files"))
+        program.stderr().contains(said).then_some(())
     });
+    assert!(program.stderr().contains("Too many open files"));
     for _ in 0..100 {
         assert!(!over_udp(program.dns(), message).is_empty());
     }

@@ -214,10 +214,16 @@ async fn the_connection_idle_longest_makes_room() {
 /// [E5]
 #[tokio::test]
 async fn a_connection_without_a_query_is_closed_in_time() {
-    let patience = Patience { idle: Duration::from_millis(100), ..Patience::HTTPS };
-    let world = serve(100, patience).await;
+    let patience = Patience { idle: Duration::from_millis(300), ..Patience::HTTPS };
+    let mut world = serve(100, patience).await;
     let client = Client::connect(&world).await;
     soon(client.connection.closed()).await;
+    // One that only shows that it lives is idle, too.
+    let mut transport = TransportConfig::default();
+    transport.keep_alive_interval(Some(Duration::from_millis(20)));
+    world.client.transport_config(Arc::new(transport));
+    let client = Client::connect(&world).await;
+    assert_eq!(client.closed().await, 0);
     soon(async {
         while world.tcp.open.load(Ordering::Relaxed) > 0 {
             tokio::task::yield_now().await;

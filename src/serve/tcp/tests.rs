@@ -32,13 +32,18 @@ impl World {
 
     /// Waits until so many connections are open.
     async fn open(&self, number: u64) {
-        let look = async {
-            while self.tcp.open.load(Ordering::Relaxed) != number {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), look).await.expect("connections end");
+        soon(|| self.tcp.open.load(Ordering::Relaxed) == number).await;
     }
+}
+
+/// Waits until it is so.
+async fn soon(is_so: impl Fn() -> bool) {
+    let look = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), look).await.expect("in time");
 }
 
 /// What connections may take.
@@ -338,9 +343,7 @@ async fn unfinished_messages_are_bounded_and_given_back() {
         client.write_all(&[0xff; 65000]).await.expect("sent");
         half.push(client);
     }
-    while w.connections.shared.available_permits() > 0 {
-        tokio::task::yield_now().await;
-    }
+    soon(|| w.connections.shared.available_permits() == 0).await;
     let mut more = TcpStream::connect(w.address).await.expect("connects");
     let _ = more.write_all(&[0xff; 65000]).await;
     assert_eq!(receive(&mut more).await, None, "there is no room");
@@ -348,9 +351,7 @@ async fn unfinished_messages_are_bounded_and_given_back() {
     send(&mut polite, &["a.global A"]).await;
     receive(&mut polite).await.expect("a reply");
     drop(half);
-    while w.connections.shared.available_permits() < 10 * 65535 {
-        tokio::task::yield_now().await;
-    }
+    soon(|| w.connections.shared.available_permits() == 10 * 65535).await;
 }
 
 /// [D14] So are replies that nobody reads, at any number of queries.
@@ -379,9 +380,7 @@ async fn connections_that_are_stuck_make_room() {
         send(&mut client, &["big.global A"]).await;
         deaf.push(client);
     }
-    while w.connections.unanswered() < 3 {
-        tokio::task::yield_now().await;
-    }
+    soon(|| w.connections.unanswered() == 3).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut polite = w.pipe(2048);
     send(&mut polite, &["a.global A"]).await;
