@@ -60,7 +60,7 @@ impl Cluster {
     /// Back to the initial state: no ServiceEntry, CRD served in all versions, rights as documented.
     pub(crate) fn reset(&mut self) {
         self.install_crd();
-        for entry in items(&self.get(&self.entries_everywhere())) {
+        for entry in self.list_entries() {
             self.delete(text(&entry, "namespace"), text(&entry, "name"));
         }
         self.revoke(User::Nobody);
@@ -118,6 +118,11 @@ impl Cluster {
     pub(crate) fn patch_status(&self, namespace: &str, name: &str, addresses: &Value) {
         let path = format!("{}/{name}/status", self.entries(namespace));
         self.merge(&path, &json!({ "status": { "addresses": addresses } }));
+    }
+
+    /// Every ServiceEntry there is.
+    pub(crate) fn list_entries(&self) -> Vec<Value> {
+        items(&self.get(&self.entries_everywhere()))
     }
 
     /// Deletes a ServiceEntry.
@@ -230,9 +235,8 @@ async fn ask(
         .header("content-type", content_type)
         .body(body)
         .expect("a valid request");
-    tokio::time::timeout(CALL, client.request(request))
-        .await
-        .unwrap_or_else(|_| panic!("{method} {path}: no reply within {CALL:?}"))
+    let reply = tokio::time::timeout(CALL, client.request(request)).await;
+    reply.unwrap_or_else(|_| Err(kube::Error::Service(format!("no reply within {CALL:?}").into())))
 }
 
 /// The API server's status code in an error, or 0.

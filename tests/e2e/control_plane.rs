@@ -110,6 +110,19 @@ impl ControlPlane {
         self.api_server = None;
     }
 
+    /// Kills etcd, and leaves what it has on disk.
+    pub(crate) fn stop_etcd(&mut self) {
+        self.etcd.stop();
+    }
+
+    /// Starts etcd on its port again, and waits until the API server is ready.
+    pub(crate) fn start_etcd(&mut self) {
+        // As in `start_api_server`.
+        let start = || start_etcd(&self.binaries, &self.directory, self.etcd_port, self.peer_port);
+        self.etcd = at_home(start);
+        self.start_api_server();
+    }
+
     /// Starts the API server on its port, unless it runs, and waits until it is ready.
     pub(crate) fn start_api_server(&mut self) {
         if self.api_server.is_none() {

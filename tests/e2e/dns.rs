@@ -93,6 +93,15 @@ impl Resolver {
         }
     }
 
+    /// The reply to a message, octet for octet; `None` if there is none within two seconds.
+    pub(crate) fn exchange(&self, message: &[u8]) -> Option<Vec<u8>> {
+        self.socket.send(message).ok()?;
+        let mut reply = vec![0; 4096];
+        let length = self.socket.recv(&mut reply).ok()?;
+        reply.truncate(length);
+        Some(reply)
+    }
+
     /// Waits until `name` A is answered with `expected`.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, name: &str, expected: &Answer) {

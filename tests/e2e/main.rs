@@ -17,6 +17,8 @@ mod observer;
 mod pod;
 mod process;
 mod program;
+#[path = "../oracle/random.rs"]
+mod random;
 mod wait;
 
 mod commands;
@@ -27,6 +29,7 @@ mod load;
 mod manifests;
 mod outages;
 mod rights;
+mod soak;
 mod state;
 mod stub_domains;
 mod stub_race;

@@ -52,9 +52,14 @@ impl LogLine {
 impl Program {
     /// Starts `serve` with this kubeconfig and more `arguments`, and waits until both listeners are bound.
     pub(crate) fn start(arguments: &[&str], kubeconfig: &Path) -> Self {
+        Self::start_at(["127.0.0.1:0"; 2], arguments, kubeconfig)
+    }
+
+    /// The same with given addresses for DNS and for the admin listener.
+    pub(crate) fn start_at([dns, admin]: [&str; 2], arguments: &[&str], kubeconfig: &Path) -> Self {
         let mut command = command(kubeconfig, "serve");
         command
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--listen", dns, "--admin-listen", admin])
             .args(["--lameduck", "0s", "--log-format", "json"])
             .args(arguments)
             .stdout(Stdio::null())
@@ -85,6 +90,20 @@ impl Program {
     /// Ends it at once, as the kernel does when memory is short.
     pub(crate) fn kill(mut self) {
         self.process.stop();
+    }
+
+    /// Ends it with SIGTERM, as Kubernetes does, and asserts that it ends well (L5).
+    #[track_caller]
+    pub(crate) fn terminate(mut self) {
+        let killed = Command::new("kill").arg(self.id().to_string()).status().expect("run kill");
+        assert!(killed.success(), "{killed}");
+        let end = poll(DEADLINE, || self.process.ended());
+        assert_eq!(end.as_deref(), Some("globaldns ended with exit status: 0"));
+    }
+
+    /// Its process id, good as long as it has not ended.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The most memory that was ever resident, as the kernel writes it.
@@ -163,7 +182,8 @@ pub(crate) fn run(subcommand: &str, arguments: &[&str], kubeconfig: &Path) -> Ou
 }
 
 fn command(kubeconfig: &Path, subcommand: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_globaldns"));
+    let ours = std::env::var_os("GLOBALDNS_E2E_BINARY");
+    let mut command = Command::new(ours.unwrap_or_else(|| env!("CARGO_BIN_EXE_globaldns").into()));
     command.args(subcommand.split(' ')).arg("--kubeconfig").arg(kubeconfig);
     // The caller's own configuration is none of the tests' business.
     for (name, _) in std::env::vars_os() {
