@@ -136,6 +136,33 @@ async fn silence_is_for_one_message() {
 
 /// [D14]
 #[tokio::test]
+async fn a_connection_that_never_stops_asking_takes_turns_with_the_others() {
+    let w = serve(ROOMY).await;
+    // Both have asked before the server looks for the first time: it has to wait for this thread.
+    let mut greedy = std::net::TcpStream::connect(w.address).expect("connects");
+    greedy.set_nonblocking(true).expect("possible");
+    let asked = framed("a.global A");
+    let many = asked.repeat(1000);
+    let mut sent = 0;
+    while let Ok(more) = std::io::Write::write(&mut greedy, &many[sent % asked.len()..]) {
+        sent += more;
+    }
+    assert!(sent > 20_000 * asked.len(), "more than the kernel takes at once: {sent}");
+    let mut polite = std::net::TcpStream::connect(w.address).expect("connects");
+    std::io::Write::write_all(&mut polite, &asked).expect("sent");
+    polite.set_nonblocking(true).expect("possible");
+    let mut polite = TcpStream::from_std(polite).expect("possible");
+    let reply = receive(&mut polite).await.expect("a reply");
+    let (mut octets, mut room) = (0, vec![0; 1 << 20]);
+    while let Ok(more) = std::io::Read::read(&mut greedy, &mut room) {
+        octets += more;
+    }
+    // A batch that is ready has a reply more than its size at most.
+    assert!((1..=3 * (WRITE_BATCH + reply.len())).contains(&octets), "{octets} octets before those of another connection");
+}
+
+/// [D14]
+#[tokio::test]
 async fn the_connection_idle_longest_makes_room() {
     let w = serve(Limits { connections: 2, ..ROOMY }).await;
     let mut clients = Vec::new();
