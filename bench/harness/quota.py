@@ -12,16 +12,18 @@ PERIOD = 100_000
 
 @contextlib.contextmanager
 def quota(share):
-    """A cgroup whose processes have `share` of one processor together. Yields what a command is to be prefixed with."""
+    """A cgroup whose processes have `share` of one processor together, whatever else runs there: the quota takes from
+    them, and other processes do not. Yields what a command is to be prefixed with."""
     name = f"globaldns-{os.getpid()}-{time.monotonic_ns()}"
     limit = int(share * PERIOD)
     v2 = CGROUPS / "cgroup.controllers"
     try:
         if v2.exists() and "cpu" in v2.read_text().split():
             (CGROUPS / "cgroup.subtree_control").write_text("+cpu")
-            group, values = CGROUPS / name, {"cpu.max": f"{limit} {PERIOD}"}
+            group, values = CGROUPS / name, {"cpu.max": f"{limit} {PERIOD}", "cpu.weight": 10_000}
         else:
             group, values = CGROUPS / "cpu" / name, {"cpu.cfs_period_us": PERIOD, "cpu.cfs_quota_us": limit}
+            values["cpu.shares"] = 262_144
         group.mkdir()
     except OSError as error:
         raise SystemExit(f"no cgroup with a CPU quota can be made here: {error}; it needs root, and the controller cpu")
