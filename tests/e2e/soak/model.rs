@@ -17,7 +17,7 @@ use super::question::Reply;
 /// How long after its acknowledgement a change may be unseen. Milliseconds are usual; a loaded machine needs more.
 pub(crate) const VISIBLE: Duration = Duration::from_secs(5);
 /// The same after the API server, or the program, has come back: retries pause for up to 6 s (L2), and then it lists.
-pub(crate) const RECONNECT: Duration = Duration::from_secs(30);
+pub(crate) const RECONNECT: Duration = Duration::from_secs(60);
 /// The TTL of an entry that names none (D2).
 const TTL: u32 = 30;
 
