@@ -261,6 +261,20 @@ impl Model {
         }
         Ok(())
     }
+
+    /// The same long after the last change.
+    pub(crate) fn judge_last(
+        &self,
+        host: usize,
+        record_type: RecordType,
+        reply: &Reply,
+    ) -> Result<(), String> {
+        let last = self.hosts[host].versions.back().map(|last| &last.state);
+        match last {
+            Some(state) if state.fits(record_type, reply) => Ok(()),
+            _ => Err(format!("{reply:?}, but at last it is {last:?}")),
+        }
+    }
 }
 
 fn end(absences: &mut [Absence]) {

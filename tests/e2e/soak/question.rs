@@ -131,10 +131,19 @@ impl Asked {
             };
             (reply.rcode == expected).then_some(()).ok_or_else(|| format!("{reply:?} and not {expected}"))
         });
-        checked.map_err(|what| {
-            let octets: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-            format!("{} {}: {what}; the reply is {octets}", self.name, self.record_type)
-        })
+        checked.map_err(|what| self.told(&what, octets))
+    }
+
+    /// Whether the reply has what a host was given last.
+    pub(crate) fn check_last(&self, model: &Model, octets: &[u8]) -> Result<(), String> {
+        let About::Host(host) = self.about else { return Err("no question about a host".to_owned()) };
+        let checked = self.read(octets).and_then(|reply| model.judge_last(host, self.record_type, &reply));
+        checked.map_err(|what| self.told(&what, octets))
+    }
+
+    fn told(&self, what: &str, octets: &[u8]) -> String {
+        let octets: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("{} {}: {what}; the reply is {octets}", self.name, self.record_type)
     }
 
     fn judged(&self, model: &mut Model, host: usize, reply: &Reply, answered: Instant) -> Result<(), String> {
