@@ -156,26 +156,20 @@ impl ControlPlane {
     /// What etcd holds now, for [`restore`](Self::restore). The API server goes on.
     pub(crate) fn back_up(&mut self) -> PathBuf {
         let backup = fresh_directory("backup").join("etcd");
-        self.etcd.stop();
+        self.stop_etcd();
         copy(&self.directory.join("etcd"), &backup);
         self.start_etcd();
-        self.start_api_server();
         backup
     }
 
     /// Restores etcd from a backup, and restarts the API server, as Kubernetes' documentation asks for.
     pub(crate) fn restore(&mut self, backup: &Path) {
         let present = self.directory.join("etcd");
-        self.etcd.stop();
+        self.stop_etcd();
         std::fs::remove_dir_all(&present).expect("remove what etcd holds");
         copy(backup, &present);
         self.stop_api_server();
         self.start_etcd();
-        self.start_api_server();
-    }
-
-    fn start_etcd(&mut self) {
-        self.etcd = start_etcd(&self.binaries, &self.directory, self.etcd_port, self.peer_port);
     }
 
     /// Makes every watch from before this call expire (`410 Gone`): moves the revision on,

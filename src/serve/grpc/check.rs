@@ -78,7 +78,11 @@ pub(crate) fn check(octets: &[u8]) {
         Err(unread) => {
             // Twice what there is of it, and what the call itself counts as.
             let needed = budget::CALL + 2 * call.len().next_power_of_two().max(budget::PIECE);
-            assert!(unread == Unread::UsedUp && needed > budget::OWN.max(room), "{unread:?} of {}", call.len());
+            assert!(
+                unread == Unread::UsedUp && needed > budget::OWN.max(room),
+                "{unread:?} of {}",
+                call.len()
+            );
         }
     }
     assert_eq!(shared.available_permits(), room, "the budget was not given back");

@@ -158,7 +158,10 @@ async fn a_connection_that_never_stops_asking_takes_turns_with_the_others() {
         octets += more;
     }
     // A batch that is ready has a reply more than its size at most.
-    assert!((1..=3 * (WRITE_BATCH + reply.len())).contains(&octets), "{octets} octets before those of another connection");
+    assert!(
+        (1..=3 * (WRITE_BATCH + reply.len())).contains(&octets),
+        "{octets} octets before those of another connection"
+    );
 }
 
 /// [D14]
