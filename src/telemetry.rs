@@ -1,7 +1,7 @@
 //! Logs: structured, to standard error; text on a terminal, JSON otherwise.
 //!
 //! Lines are written by a thread of their own: whoever reads them may take its time, or be gone, and nobody who logs waits
-//! for that. What it has not taken up to `MOST_LINES` lines later is left out and counted.
+//! for that. Where 1024 lines wait, further ones are left out and counted.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +13,8 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Lines that wait to be written: about 2 MiB of them.
-const MOST_LINES: usize = 4096;
+/// Lines that wait to be written: about 0.5 MiB of them.
+const MOST_LINES: usize = 1024;
 /// The longest wait for a reader of standard error at the end, twice.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 

@@ -54,6 +54,11 @@ impl Secrets {
         Secrets(std::iter::once(&first).chain(others).map(SipHasher24::new_with_key).collect())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// A secret nobody knows, for as long as the process lives.
     pub fn random() -> Secrets {
         Secrets::new(rand::random(), &[])
@@ -63,7 +68,7 @@ impl Secrets {
 /// A secret shows in no message.
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} secrets", self.0.len())
+        write!(f, "Secrets({})", self.0.len())
     }
 }
 

@@ -2,17 +2,18 @@
 //!
 //! [`Responder::decide`] turns a query into a [`Decision`] that names what the reply holds; [`Responder::respond`]
 //! writes it as octets. The general path ([`super::hickory`]) takes the same decision and lets hickory
-//! write it, so the two cannot differ in meaning; `serve::parity` holds them to it.
+//! write it, so the two cannot differ in meaning; `serve::parity` holds them to it. What is asked of clients first is in
+//! [`guard`].
+
+mod guard;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::access::Access;
-use super::cookies::{self, Cookies, Judged};
-use super::limiter::{Limiter, Verdict};
-use crate::metrics::{CookieKind, Counted, Counters, Limited};
+use super::cookies::{self, Judged};
+use crate::metrics::{Counted, Counters};
 use crate::wire::name::MAX_WIRE;
 use crate::wire::probe;
 use crate::wire::query::{self, Edns, Query, Refusal, Unanswerable};
@@ -28,6 +29,8 @@ const SOA_NAMES: usize = NS_LABELS.len() + POINTER + HOSTMASTER_LABEL.len() + PO
 /// Octets of an SOA's RDATA: the names and five numbers, RFC 1035 section 3.3.13.
 const SOA_RDATA: usize = SOA_NAMES + 5 * 4;
 
+pub use guard::Guard;
+
 /// The settings of chapter D.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -39,17 +42,6 @@ pub struct Settings {
     pub rotate: bool,
     /// The name server identifier; empty sends none.
     pub nsid: Vec<u8>,
-}
-
-/// What is asked of clients before they are answered. Nothing, by default.
-#[derive(Default)]
-pub struct Guard {
-    /// `--cookies` (D19).
-    pub cookies: Option<Arc<Cookies>>,
-    /// `--rate-limit` (D20).
-    pub limiter: Option<Limiter>,
-    /// `--allow` and `--deny` (D21).
-    pub access: Option<Access>,
 }
 
 /// How a message reached us.
@@ -303,25 +295,6 @@ impl Responder {
         }
     }
 
-    /// What the reply says to a message that is no query: the code, and an extended error.
-    pub fn reply_to_refused(
-        &self,
-        refusal: &Refusal<'_>,
-        cookie: Option<Judged>,
-        arrival: Arrival,
-        counters: &Counters,
-    ) -> (Rcode, Option<ExtendedError>) {
-        match (refusal.rcode, cookie) {
-            // RFC 7873 section 5.4: no question, and a cookie asked for or shown.
-            (Rcode::NoError, _) if !self.admits(arrival) => {
-                counters.denied(arrival.transport);
-                (Rcode::Refused, Some(ExtendedError::Prohibited))
-            }
-            (Rcode::NoError, Some(Judged { kind: CookieKind::Invalid, .. })) => (Rcode::BadCookie, None),
-            (rcode, _) => (rcode, None),
-        }
-    }
-
     /// Writes the reply to a message that is no query.
     pub fn refuse(
         &self,
@@ -337,83 +310,6 @@ impl Responder {
         let reply = Reply::new(out, refusal.question, limit, opt_len(opt));
         counters.reply(arrival.counted(None, 0), rcode, false);
         Outcome::Reply(reply.finish(refusal.head, rcode, false, opt))
-    }
-
-    /// What becomes of a message over UDP whose sender is over the limit (D20); `None` if it is not.
-    fn limit(
-        &self,
-        limiter: &Limiter,
-        query: &Result<Query<'_>, Unanswerable<'_>>,
-        arrival: Arrival,
-        counters: &Counters,
-        out: &mut [u8],
-    ) -> Option<Outcome> {
-        let edns = match query {
-            Ok(query) => query.edns,
-            Err(Unanswerable::Refuse(refusal)) => refusal.edns,
-            Err(_) => return None,
-        };
-        // Who sends a good cookie is where it says it is.
-        if self.judge(edns, arrival).is_some_and(|cookie| cookie.kind == CookieKind::Valid) {
-            return None;
-        }
-        match limiter.take(arrival.peer.ip(), arrival.at) {
-            Verdict::Pass => None,
-            Verdict::Slip => Some(self.slip(query, arrival, counters, out)),
-            Verdict::Drop => {
-                counters.limited(Limited::Dropped);
-                Some(Outcome::Silence)
-            }
-        }
-    }
-
-    /// The short reply: nothing that makes it longer than the query, but for a server cookie.
-    fn slip(
-        &self,
-        query: &Result<Query<'_>, Unanswerable<'_>>,
-        arrival: Arrival,
-        counters: &Counters,
-        out: &mut [u8],
-    ) -> Outcome {
-        let query = match query {
-            Ok(query) => query,
-            Err(Unanswerable::Refuse(refusal)) => {
-                counters.limited(Limited::Error);
-                let refusal = Refusal { edns: without_nsid(refusal.edns), ..*refusal };
-                return self.refuse(&refusal, arrival, counters, out);
-            }
-            Err(_) => return Outcome::Silence,
-        };
-        let cookie = self.cookie(query.edns, arrival, counters);
-        let opt = self.opt(without_nsid(query.edns), cookie, None);
-        let mut reply =
-            Reply::new(out, query.question, reply::limit(arrival.transport, query.edns), opt_len(opt));
-        let rcode = if cookie.is_some() {
-            counters.limited(Limited::BadCookie);
-            Rcode::BadCookie
-        } else {
-            counters.limited(Limited::Truncated);
-            reply.truncate();
-            Rcode::NoError
-        };
-        counters.reply(arrival.counted(None, query.qtype), rcode, reply.is_truncated());
-        Outcome::Reply(reply.finish(query.head, rcode, false, opt))
-    }
-
-    /// Whether the client may ask (D21).
-    fn admits(&self, arrival: Arrival) -> bool {
-        self.guard.access.as_ref().is_none_or(|access| access.allows(arrival.peer.ip()))
-    }
-
-    /// What the client's cookie is worth (D19), if it sent one and we look at them.
-    fn judge(&self, edns: Option<Edns<'_>>, arrival: Arrival) -> Option<Judged> {
-        let (cookies, option) = (self.guard.cookies.as_ref()?, edns?.cookie?);
-        Some(cookies.judge(option, arrival.peer.ip(), arrival.at))
-    }
-
-    /// The same, counted: once for each reply.
-    pub fn cookie(&self, edns: Option<Edns<'_>>, arrival: Arrival, counters: &Counters) -> Option<Judged> {
-        self.judge(edns, arrival).inspect(|cookie| counters.cookie(cookie.kind))
     }
 
     /// Answers a message that makes us panic, with SERVFAIL and nothing else (L9); it is read no further than it
@@ -671,10 +567,6 @@ impl Responder {
         let cookie = cookie.and_then(|cookie| cookie.reply);
         edns.map(|query| OptReply { query, nsid: &self.settings.nsid, cookie, error })
     }
-}
-
-fn without_nsid(edns: Option<Edns<'_>>) -> Option<Edns<'_>> {
-    edns.map(|edns| Edns { nsid: false, ..edns })
 }
 
 fn opt_len(opt: Option<OptReply<'_>>) -> usize {

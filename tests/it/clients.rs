@@ -113,7 +113,7 @@ fn replicas_with_one_secret_share_cookies_and_follow_it() {
     // RFC 9018 section 5: the old one is still taken.
     write(&format!("{new}\n{old}\n"));
     for program in &replicas {
-        program.log_containing("2 secrets for cookies loaded");
+        program.log("cookie secrets loaded", |line| line["secrets"] == 2);
     }
     let second = cookie(&ask(replicas[0].dns(), from, &first));
     assert_ne!(second, first);

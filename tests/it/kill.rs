@@ -22,7 +22,7 @@ use crate::support::{DEADLINE, Program, wait_until};
 /// Names that come, change and go.
 const NAMES: usize = 200;
 /// Names that never change, so that a save takes some time.
-const BULK: usize = 2000;
+const BULK: usize = 1000;
 /// Queries that are on their way at a time.
 const WINDOW: usize = 64;
 const NAMESPACES: [&str; 2] = ["foo", "bar"];
@@ -271,7 +271,7 @@ impl World {
         let mut pending: Option<(u32, [f64; 2])> = None;
         let before = self.seen.certain;
         loop {
-            for _ in 0..1 + self.random.below(20) {
+            for _ in 0..1 + self.random.below(8) {
                 self.change();
             }
             self.finish_moves(server);
@@ -291,7 +291,7 @@ impl World {
             }
             let state = self.state();
             let pause = Instant::now();
-            while pause.elapsed() < Duration::from_millis(10) {
+            while pause.elapsed() < Duration::from_millis(20) {
                 if is_time(&state, &mut self.random, self.seen.certain - before) {
                     return;
                 }

@@ -53,11 +53,7 @@ const FORM: &str = "write 32 hexadecimal digits a line, the secret that makes co
                     `openssl rand -hex 16` makes one";
 
 impl Secrets {
-    /// Reads a file once: a secret a line, in hexadecimal digits; empty lines and those that begin with `#` are left out.
-    pub fn read(path: &Path) -> Result<Secrets, SecretsError> {
-        Secrets::parse(path, &content(path)?)
-    }
-
+    /// A secret a line, in hexadecimal digits; empty lines and those that begin with `#` are left out.
     fn parse(path: &Path, content: &[u8]) -> Result<Secrets, SecretsError> {
         let wrong = |line: usize, reason| SecretsError::Line { path: path.to_owned(), line, reason };
         if content.len() > LONGEST_FILE {
@@ -151,11 +147,11 @@ impl Follower {
         self.up.store(parsed.is_ok(), Ordering::Relaxed);
         match parsed {
             Ok(secrets) => {
-                let loaded = format!("{secrets:?} for cookies loaded");
+                let count = secrets.count();
                 self.cookies.replace(secrets);
-                tracing::info!(file = %self.path.display(), "{loaded}");
+                tracing::info!(file = %self.path.display(), secrets = count, "cookie secrets loaded");
             }
-            Err(error) => tracing::warn!("{error}; the last good secrets for cookies stay"),
+            Err(error) => tracing::warn!("{error}; the last good cookie secrets stay"),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What is asked of clients: cookies, limits, access.
 
 use super::*;
-use crate::serve::cookies::Secrets;
-use crate::serve::limiter::Limits;
+use crate::metrics::{CookieKind, Limited};
+use crate::serve::access::Access;
+use crate::serve::cookies::{Cookies, Secrets};
+use crate::serve::limiter::{Limiter, Limits};
 
 const CLIENT: &str = "2464c4abcf10c957";
 /// Of RFC 9018 appendix A.1: the secret, the client's address, the second, the cookie.
