@@ -3,7 +3,7 @@
 //! [`Responder::decide`] turns a query into a [`Decision`] that names what the reply holds; [`Responder::respond`]
 //! writes it as octets. The general path ([`super::hickory`]) takes the same decision and lets hickory
 //! write it, so the two cannot differ in meaning; `serve::parity` holds them to it. What is asked of clients first is in
-//! [`guard`].
+//! `guard`.
 
 mod guard;
 
