@@ -211,3 +211,20 @@ pub fn render(reply: &[u8]) -> Vec<String> {
     }
     out
 }
+
+/// The outcome of something that is about to happen.
+#[cfg(test)]
+pub(super) async fn soon<T>(happens: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(30), happens).await.expect("within half a minute")
+}
+
+/// Waits until it is so.
+#[cfg(test)]
+pub(super) async fn until(is_so: impl Fn() -> bool) {
+    soon(async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::budget::{self, Held, UsedUp};
-use super::http::{Caller, Http, Patience, Unread};
+use super::http::{Caller, Http, NOT_A_QUERY, Patience, Unread};
 use super::responder::Arrival;
 use super::stream::{Answerer, Connections, Seat};
 use crate::wire::Transport;
@@ -60,33 +60,26 @@ impl Refusal {
         Refusal { status: 12, message }
     }
 
-    const BROKEN_OFF: Refusal = Refusal { status: 1, message: "the message broke off" };
-    const LATE: Refusal = Refusal { status: 4, message: "the message did not arrive in time" };
-    const TOO_LONG: Refusal = Refusal { status: 8, message: "a DNS message has at most 65535 octets" };
-    const USED_UP: Refusal =
-        Refusal { status: 8, message: "too much is on its way at the moment; send this again later" };
     /// D11, where DNS has silence.
-    const NOT_A_QUERY: Refusal = Refusal::invalid(
-        "not a DNS query and nothing that could be answered: it has under 12 octets, or is a reply itself",
-    );
+    const NOT_A_QUERY: Refusal = Refusal::invalid(NOT_A_QUERY);
     const NO_METHOD: Refusal =
         Refusal::unimplemented("there is no such method; the one there is is coredns.dns.DnsService/Query");
 }
 
 impl From<Unread> for Refusal {
     fn from(unread: Unread) -> Refusal {
-        match unread {
-            Unread::BrokenOff => Refusal::BROKEN_OFF,
-            Unread::Late => Refusal::LATE,
-            Unread::TooLong => Refusal::TOO_LONG,
-            Unread::UsedUp => Refusal::USED_UP,
-        }
+        let status = match unread {
+            Unread::BrokenOff => 1,
+            Unread::Late => 4,
+            Unread::TooLong | Unread::UsedUp => 8,
+        };
+        Refusal { status, message: unread.text() }
     }
 }
 
 impl From<UsedUp> for Refusal {
-    fn from(UsedUp: UsedUp) -> Refusal {
-        Refusal::USED_UP
+    fn from(used_up: UsedUp) -> Refusal {
+        Unread::from(used_up).into()
     }
 }
 

@@ -81,6 +81,10 @@ pub(super) struct Caller {
     pub(super) budget: Arc<Budget>,
 }
 
+/// For the client: what gets no reply by D11.
+pub(super) const NOT_A_QUERY: &str =
+    "not a DNS query and nothing that could be answered: it has under 12 octets, or is a reply itself";
+
 /// Why a message was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unread {
@@ -88,6 +92,18 @@ pub(super) enum Unread {
     Late,
     TooLong,
     UsedUp,
+}
+
+impl Unread {
+    /// The same for the client.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Unread::BrokenOff => "the message broke off",
+            Unread::Late => "the message did not arrive in time",
+            Unread::TooLong => "a DNS message has at most 65535 octets",
+            Unread::UsedUp => "too much is on its way at the moment; send this again later",
+        }
+    }
 }
 
 impl From<UsedUp> for Unread {

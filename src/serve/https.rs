@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::budget::{self, Budget, Held, UsedUp};
-use super::http::{Caller, Http, Patience, Unread};
+use super::http::{Caller, Http, NOT_A_QUERY, Patience, Unread};
 use super::responder::Arrival;
 use super::stream::{Answerer, Connections, Seat};
 use super::tls::{self, Tls};
@@ -58,34 +58,24 @@ impl Refusal {
         "a GET takes one DNS message in ?dns=, in base64url without padding",
     );
     /// D11, where DNS has silence.
-    const NOT_A_QUERY: Refusal = Refusal::new(
-        StatusCode::BAD_REQUEST,
-        "not a DNS query and nothing that could be answered: it has under 12 octets, or is a reply itself",
-    );
-    const BROKEN_OFF: Refusal = Refusal::new(StatusCode::BAD_REQUEST, "the message broke off");
-    const LATE: Refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "the message did not arrive in time");
-    const TOO_LONG: Refusal =
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "a DNS message has at most 65535 octets");
-    const USED_UP: Refusal = Refusal::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "too much is on its way at the moment; send this again later",
-    );
+    const NOT_A_QUERY: Refusal = Refusal::new(StatusCode::BAD_REQUEST, NOT_A_QUERY);
 }
 
 impl From<Unread> for Refusal {
     fn from(unread: Unread) -> Refusal {
-        match unread {
-            Unread::BrokenOff => Refusal::BROKEN_OFF,
-            Unread::Late => Refusal::LATE,
-            Unread::TooLong => Refusal::TOO_LONG,
-            Unread::UsedUp => Refusal::USED_UP,
-        }
+        let status = match unread {
+            Unread::BrokenOff => StatusCode::BAD_REQUEST,
+            Unread::Late => StatusCode::REQUEST_TIMEOUT,
+            Unread::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Unread::UsedUp => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refusal::new(status, unread.text())
     }
 }
 
 impl From<UsedUp> for Refusal {
-    fn from(UsedUp: UsedUp) -> Refusal {
-        Refusal::USED_UP
+    fn from(used_up: UsedUp) -> Refusal {
+        Unread::from(used_up).into()
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::metrics::TcpCounters;
-use crate::serve::fixture::{Fixture, query, render, settings, table};
+use crate::serve::fixture::{Fixture, query, render, settings, soon, table, until};
 use crate::serve::http::CALLS;
 
 /// A server on a free port, over a host with one address and one with two thousand.
@@ -144,11 +144,6 @@ impl Client {
     }
 }
 
-/// The outcome of something that is about to happen.
-async fn soon<T>(happens: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), happens).await.expect("within half a minute")
-}
-
 fn request(path: &str, body: Sent) -> Request<Sent> {
     let uri = format!("http://127.0.0.1{path}");
     Request::post(uri).header(CONTENT_TYPE, GRPC).body(body).expect("a request")
@@ -275,12 +270,7 @@ async fn a_connection_without_a_call_is_closed_in_time() {
     let world = serve(100, patience).await;
     let mut mute = TcpStream::connect(world.address).await.expect("connects");
     let _ = soon(mute.read_to_end(&mut Vec::new())).await;
-    soon(async {
-        while world.tcp.open.load(Ordering::Relaxed) > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| world.tcp.open.load(Ordering::Relaxed) == 0).await;
 }
 
 /// [G2] A peer that is gone without a word is noticed.

@@ -11,7 +11,7 @@ use super::*;
 use crate::metrics::TcpCounters;
 use crate::panics::{self, Place};
 use crate::serve::budget::SHARED;
-use crate::serve::fixture::{Fixture, query, render, settings, table};
+use crate::serve::fixture::{Fixture, query, render, settings, soon, table, until};
 use crate::serve::tls::tests::{both, name};
 
 /// A server on a free port, over a host with one address and one with two thousand.
@@ -75,10 +75,6 @@ struct Came {
     media: String,
     cache: String,
     body: Vec<u8>,
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), what).await.expect("in time")
 }
 
 impl Client {
@@ -283,12 +279,7 @@ async fn messages_that_come_in_pieces_are_bounded_and_given_back() {
     for client in &mut Client::both(&world).await {
         client.ask(&big).await;
     }
-    soon(async {
-        while world.connections.shared.available_permits() != 100_000 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| world.connections.shared.available_permits() == 100_000).await;
 }
 
 /// [E5] [D14]
@@ -316,12 +307,7 @@ async fn a_connection_without_a_query_is_closed_in_time() {
     for client in Client::both(&world).await {
         client.end().await;
     }
-    soon(async {
-        while world.tcp.open.load(Ordering::Relaxed) > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| world.tcp.open.load(Ordering::Relaxed) == 0).await;
 }
 
 /// [E5] [L5]

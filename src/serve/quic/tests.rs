@@ -10,7 +10,7 @@ use super::*;
 use crate::metrics::TcpCounters;
 use crate::panics::{self, Place};
 use crate::serve::budget::SHARED;
-use crate::serve::fixture::{Fixture, query, render, settings, table};
+use crate::serve::fixture::{Fixture, query, render, settings, soon, table, until};
 use crate::serve::listen;
 use crate::serve::tls::DOQ;
 use crate::serve::tls::tests::{NAME, both};
@@ -46,10 +46,6 @@ async fn serve(limit: usize, patience: Patience) -> World {
 
 async fn usual() -> World {
     serve(100, Patience::HTTPS).await
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), what).await.expect("in time")
 }
 
 struct Client {
@@ -187,12 +183,7 @@ async fn unfinished_messages_are_bounded_and_given_back() {
     world.connections.shared.add_permits(100_000);
     client.ask(&question("big.global A")).await;
     drop(client);
-    soon(async {
-        while world.connections.shared.available_permits() != 100_000 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| world.connections.shared.available_permits() == 100_000).await;
 }
 
 /// [E5] [D14]
@@ -224,12 +215,7 @@ async fn a_connection_without_a_query_is_closed_in_time() {
     world.client.transport_config(Arc::new(transport));
     let client = Client::connect(&world).await;
     assert_eq!(client.closed().await, 0);
-    soon(async {
-        while world.tcp.open.load(Ordering::Relaxed) > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| world.tcp.open.load(Ordering::Relaxed) == 0).await;
 }
 
 /// [E5] [L5]

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::metrics::TcpCounters;
 use crate::serve::budget::{OWN, SHARED};
-use crate::serve::fixture::{Fixture, query, render, settings, table};
+use crate::serve::fixture::{Fixture, query, render, settings, table, until};
 
 /// A server on a free port, over a host with one address and one with two thousand.
 struct World {
@@ -32,18 +32,8 @@ impl World {
 
     /// Waits until so many connections are open.
     async fn open(&self, number: u64) {
-        soon(|| self.tcp.open.load(Ordering::Relaxed) == number).await;
+        until(|| self.tcp.open.load(Ordering::Relaxed) == number).await;
     }
-}
-
-/// Waits until it is so.
-async fn soon(is_so: impl Fn() -> bool) {
-    let look = async {
-        while !is_so() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), look).await.expect("in time");
 }
 
 /// What connections may take.
@@ -373,7 +363,7 @@ async fn unfinished_messages_are_bounded_and_given_back() {
         client.write_all(&[0xff; 65000]).await.expect("sent");
         half.push(client);
     }
-    soon(|| w.connections.shared.available_permits() == 0).await;
+    until(|| w.connections.shared.available_permits() == 0).await;
     let mut more = TcpStream::connect(w.address).await.expect("connects");
     let _ = more.write_all(&[0xff; 65000]).await;
     assert_eq!(receive(&mut more).await, None, "there is no room");
@@ -381,7 +371,7 @@ async fn unfinished_messages_are_bounded_and_given_back() {
     send(&mut polite, &["a.global A"]).await;
     receive(&mut polite).await.expect("a reply");
     drop(half);
-    soon(|| w.connections.shared.available_permits() == 10 * 65535).await;
+    until(|| w.connections.shared.available_permits() == 10 * 65535).await;
 }
 
 /// [D14] So are replies that nobody reads, at any number of queries.
@@ -410,7 +400,7 @@ async fn connections_that_are_stuck_make_room() {
         send(&mut client, &["big.global A"]).await;
         deaf.push(client);
     }
-    soon(|| w.connections.unanswered() == 3).await;
+    until(|| w.connections.unanswered() == 3).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut polite = w.pipe(2048);
     send(&mut polite, &["a.global A"]).await;
