@@ -31,6 +31,11 @@ pub(super) fn parse<'t>(text: &'t str, process: &Process<'_>) -> Result<Parts<'t
         let why = "there is a variable with a name of several lines";
         return Err(unsure(token.line, why, "write it another way"));
     }
+    if let Some(token) = lexed.tokens.iter().find(|token| text[token.span.start..].starts_with('\u{feff}')) {
+        // CoreDNS skips it at the beginning of a text, and so would one who takes away what is before it.
+        let why = "a word begins with a byte order mark (U+FEFF)";
+        return Err(unsure(token.line, why, "remove the mark"));
+    }
     let mut parser = Parser {
         process,
         tokens: lexed.tokens.clone(),

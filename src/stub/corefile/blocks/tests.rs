@@ -58,6 +58,8 @@ fn what_cannot_be_added_to_is_refused_with_its_line() {
         (".:53\nerrors\n", Unsure, 1),
         ("a {\n}\nb\n", Unsure, 3),
         ("a\nb {\n}", Unsure, 1),
+        // Not at the beginning, where it is skipped.
+        ("\u{feff}a {\n}\n\u{feff}b {\n}\n", Unsure, 3),
         // These braces are a word.
         ("a {}\n", Unsure, 1),
         ("\n{\n}", Unsure, 2),
