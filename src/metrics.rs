@@ -343,6 +343,8 @@ pub struct TcpCounters {
 pub struct CertificateCounters {
     /// Unix seconds of when it ends.
     pub expires: AtomicI64,
+    /// Whether the files can be used as they are.
+    pub up: AtomicBool,
     /// Times it was read again and is shown to clients.
     pub loaded: AtomicU64,
     /// Times it was read again and could not be used.

@@ -113,10 +113,13 @@ impl Certificates {
                         self.counters.loaded.fetch_add(1, Ordering::Relaxed);
                         self.show(certificate);
                     }
-                    None => _ = self.counters.failed.fetch_add(1, Ordering::Relaxed),
-                    Some(Err(error)) => {
+                    unusable => {
+                        self.counters.up.store(false, Ordering::Relaxed);
                         self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                        tracing::warn!("{error}; the last good certificate stays");
+                        // A panic has been told of.
+                        if let Some(Err(error)) = unusable {
+                            tracing::warn!("{error}; the last good certificate stays");
+                        }
                     }
                 }
                 tried = look.clone();
@@ -128,6 +131,7 @@ impl Certificates {
     fn show(&self, certificate: Certificate) {
         let Certificate { key, expires } = certificate;
         self.current.store(key);
+        self.counters.up.store(true, Ordering::Relaxed);
         self.counters.expires.store(expires.as_second(), Ordering::Relaxed);
         let file = self.paths.cert.display();
         if expires < jiff::Timestamp::now() {

@@ -273,8 +273,6 @@ BY_CHOICE = {
     "opcodeflg": (["no rd"], "D1", "RD is copied into every reply, as RFC 1035, section 4.1.1 has it"),
     "RFC 4892 2: ID.SERVER in class CH": (["NOERROR", "answer"], "D10",
                                           "no class but IN is served; NSID names the instance (D12)"),
-    "RFC 7873 5.4: a cookie without a question": (["NOERROR", "option cookie"], "D11",
-                                                  "a message has exactly one question"),
 }
 
 

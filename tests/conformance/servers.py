@@ -27,7 +27,7 @@ def network():
 def globaldns():
     v4, v6 = ADDRESSES["globaldns"]
     listen = ["--listen", f"{v4}:53", "--listen", f"[{v6}]:53", "--advertise-address", v4, "--advertise-address", v6]
-    command = [GLOBALDNS, "serve", *FILES, *ZONES, *listen, "--nsid", "test", "--admin-listen", "off", "--lameduck", "0s"]
+    command = [GLOBALDNS, "serve", *FILES, *ZONES, *listen, "--nsid", "test", "--cookies", "on", "--admin-listen", "off", "--lameduck", "0s"]
     return Running("globaldns", command)
 
 

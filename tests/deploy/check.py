@@ -121,8 +121,9 @@ def rendered(profile, objects):
         for policy in by_kind.get("NetworkPolicy", []):
             opens = [(p["port"], p["protocol"]) for p in policy["spec"]["ingress"][0]["ports"]]
             say(not listens or (inside[name], names[name]) in opens, f"the NetworkPolicy cuts off {name}")
-    (secret,) = [v["secret"]["secretName"] for v in pod["spec"].get("volumes", []) if "secret" in v] or [None]
-    say(bool(secret) == ("GLOBALDNS_TLS_CERT" in environment), f"the certificate is not that of the Secret {secret}")
+    secrets = {v["name"] for v in pod["spec"].get("volumes", []) if "secret" in v}
+    say(("certificate" in secrets) == ("GLOBALDNS_TLS_CERT" in environment), "the certificate is not that of a Secret")
+    say(("cookies" in secrets) == ("GLOBALDNS_COOKIE_SECRET_FILE" in environment), "the cookies' secrets are not those of a Secret")
     dns = {(p["port"], p["protocol"]) for p in service["spec"]["ports"] if p["name"].startswith("dns")}
     say(dns == {(53, "UDP"), (53, "TCP")}, "the Service is not DNS")
     say(service["spec"].get("clusterIP") != "None", "headless")

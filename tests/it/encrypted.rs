@@ -301,6 +301,7 @@ fn a_renewed_certificate_is_shown_to_new_connections_and_costs_no_old_one() {
     assert!(said.contains("--tls-key") && said.contains("the last good certificate stays"), "{said}");
     let (_, metrics) = program.get("/metrics");
     for line in [
+        "globaldns_certificate_up 0",
         "globaldns_certificate_expiry_timestamp_seconds 3818448000",
         "globaldns_certificate_reloads_total{result=\"success\"} 1",
         "globaldns_certificate_reloads_total{result=\"failure\"} 1",
