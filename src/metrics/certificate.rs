@@ -10,7 +10,8 @@ use super::family::FamilyBuilder;
 pub(super) fn families(counters: &CertificateCounters) -> Vec<MetricFamily> {
     let expires = counters.expires.load(Ordering::Relaxed);
     let up = f64::from(u8::from(counters.up.load(Ordering::Relaxed)));
-    let help = "1 while --tls-cert and --tls-key can be used, 0 while an older certificate stays in their place.";
+    let help =
+        "1 while --tls-cert and --tls-key can be used, 0 while an older certificate stays in their place.";
     let up = FamilyBuilder::gauge("globaldns_certificate_up", help).with(&[], up).done();
     let mut reloads = FamilyBuilder::counter(
         "globaldns_certificate_reloads_total",

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::cookies::{self, Judged};
+use super::cookies::Judged;
 use crate::metrics::{Counted, Counters};
 use crate::wire::name::MAX_WIRE;
 use crate::wire::probe;
@@ -272,25 +272,15 @@ impl Responder {
 
     /// A message as a query, or what it deserves instead. Source port 0 can never be answered (D11).
     pub fn understand<'m>(&self, message: &'m [u8], arrival: Arrival) -> Result<Query<'m>, Unanswerable<'m>> {
-        let query = query::parse(message);
         if arrival.peer.port() == 0 {
             return Err(Unanswerable::Silence);
         }
-        let malformed = |edns: Option<Edns<'_>>| {
-            self.guard.cookies.is_some()
-                && edns.and_then(|edns| edns.cookie).is_some_and(cookies::is_malformed)
-        };
-        let refuse =
-            |head, rcode, question, edns| Err(Unanswerable::Refuse(Refusal { head, rcode, question, edns }));
-        match query {
-            Ok(Query { head, question, edns, .. }) if malformed(edns) => {
-                refuse(head, Rcode::FormErr, question, edns)
+        match query::parse(message) {
+            Err(Unanswerable::Cookie(head, edns)) => Err(self.asked_for_a_cookie(head, edns)),
+            Ok(Query { head, question, edns: Some(edns), .. }) if self.is_malformed(edns) => {
+                let edns = Some(edns);
+                Err(Unanswerable::Refuse(Refusal { head, rcode: Rcode::FormErr, question, edns }))
             }
-            Err(Unanswerable::Cookie(head, edns)) => match self.guard.cookies {
-                None => refuse(head, Rcode::FormErr, &[], None),
-                Some(_) if malformed(Some(edns)) => refuse(head, Rcode::FormErr, &[], Some(edns)),
-                Some(_) => refuse(head, Rcode::NoError, &[], Some(edns)),
-            },
             query => query,
         }
     }

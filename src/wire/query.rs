@@ -138,6 +138,7 @@ pub fn parse(message: &[u8]) -> Result<Query<'_>, Unanswerable<'_>> {
 }
 
 /// What a message deserves that has no question, or several.
+#[cold]
 fn without_question(message: &[u8], head: Head, counts: [u16; 4]) -> Unanswerable<'_> {
     let mut cursor = Cursor { message, at: HEADER };
     if let [0, 0, 0, additionals] = counts
@@ -237,6 +238,8 @@ impl<'m> Cursor<'m> {
 
     /// Everything behind the question: the OPT, and whether it is all there is. `Err` is broken or trailing content,
     /// with the OPT if exactly one valid one was read.
+    // Every query comes through here, and what it gives is large.
+    #[inline(always)]
     fn records(
         &mut self,
         authorities: u16,

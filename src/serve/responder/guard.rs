@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{Arrival, Outcome, Responder, opt_len};
 use crate::metrics::{CookieKind, Counters, Limited};
 use crate::serve::access::Access;
-use crate::serve::cookies::{Cookies, Judged};
+use crate::serve::cookies::{self, Cookies, Judged};
 use crate::serve::limiter::{Limiter, Verdict};
-use crate::wire::query::{Edns, Query, Refusal, Unanswerable};
+use crate::wire::query::{Edns, Head, Query, Refusal, Unanswerable};
 use crate::wire::reply::{self, Reply};
 use crate::wire::{ExtendedError, Rcode};
 
@@ -82,6 +82,23 @@ impl Responder {
         };
         counters.reply(arrival.counted(None, query.qtype), rcode, reply.is_truncated());
         Outcome::Reply(reply.finish(query.head, rcode, false, opt))
+    }
+
+    /// Whether the message has a cookie of an impossible length, and we look at cookies (D19).
+    #[inline]
+    pub(super) fn is_malformed(&self, edns: Edns<'_>) -> bool {
+        self.guard.cookies.is_some() && edns.cookie.is_some_and(cookies::is_malformed)
+    }
+
+    /// What a message deserves that has no question, and a cookie (RFC 7873 section 5.4).
+    #[cold]
+    pub(super) fn asked_for_a_cookie<'m>(&self, head: Head, edns: Edns<'m>) -> Unanswerable<'m> {
+        let (rcode, edns) = match self.guard.cookies {
+            None => (Rcode::FormErr, None),
+            Some(_) if self.is_malformed(edns) => (Rcode::FormErr, Some(edns)),
+            Some(_) => (Rcode::NoError, Some(edns)),
+        };
+        Unanswerable::Refuse(Refusal { head, rcode, question: &[], edns })
     }
 
     /// Whether the client may ask (D21).

@@ -124,7 +124,7 @@ async fn silence_is_for_one_message() {
     assert_eq!(render(&receive(&mut client).await.expect("a reply"))[0], "NOERROR qr aa rd");
 }
 
-/// [D14]
+/// [D14] [L10]
 #[tokio::test]
 async fn a_connection_that_never_stops_asking_takes_turns_with_the_others() {
     let w = serve(ROOMY).await;

@@ -13,7 +13,11 @@ fn every_row_names_clauses_and_a_test_or_command_that_exist() {
     assert!(page.names_what_exists() > 20, "is the page read at all?");
     let clauses: BTreeSet<String> = clauses_of_the_contract();
     for chapter in page.text.split("\n## ").skip(1) {
-        assert!(chapter.contains("\n|---"), "a chapter without a table: {}", chapter.lines().next().unwrap_or_default());
+        assert!(
+            chapter.contains("\n|---"),
+            "a chapter without a table: {}",
+            chapter.lines().next().unwrap_or_default()
+        );
     }
     let mut is_of_faults = false;
     for row in page.text.lines() {
