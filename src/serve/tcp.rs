@@ -18,7 +18,7 @@ use super::responder::Arrival;
 use super::stream::{Answerer, Connections, Seat};
 use super::tls::{self, Tls};
 use crate::wire::Transport;
-use framing::{Framing, Message, SMALL};
+use framing::{BUFFER, Framing, Message, SMALL};
 
 /// A connection without a complete query for this long is closed: longer than the 10 s for which CoreDNS's
 /// `forward` keeps a connection for reuse, so that CoreDNS closes first (D14). Octets of a query that is not complete
@@ -27,8 +27,6 @@ use framing::{Framing, Message, SMALL};
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Replies that are ready while more queries wait are sent together, as soon as they have this many octets.
 const WRITE_BATCH: usize = 16 << 10;
-/// Octets of a buffer that a quiet connection keeps.
-const BUFFER: usize = 4 << 10;
 /// How long the end of a stream may take to be sent to a client that does not read.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -136,11 +134,13 @@ impl Server {
     }
 }
 
-/// Writes what is ready, and gives back what large messages took.
+/// Writes what is ready, and gives back what large replies took: what is written leaves the buffer, but not its room.
 async fn flush<S: AsyncRead + AsyncWrite + Unpin>(conversation: &mut Conversation<S>) -> io::Result<()> {
+    let large = conversation.write_buffer().len() > 2 * SMALL;
     conversation.flush().await?;
-    framing::shrink(conversation.read_buffer_mut());
-    framing::shrink(conversation.write_buffer_mut());
+    if large {
+        *conversation.write_buffer_mut() = framing::small(&[]);
+    }
     Ok(())
 }
 

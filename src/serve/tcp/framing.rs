@@ -11,6 +11,8 @@ use crate::serve::budget::{Budget, Held, UsedUp};
 /// Messages and replies up to this many octets are part of what every connection may have; larger ones count. A query has
 /// seldom more than a hundred.
 pub(super) const SMALL: usize = 4 << 10;
+/// Octets of a buffer that a quiet connection keeps.
+pub(super) const BUFFER: usize = 4 << 10;
 /// Octets of the length.
 const LENGTH: usize = 2;
 
@@ -56,7 +58,12 @@ impl Decoder for Framing {
             return Ok(None);
         }
         octets.advance(LENGTH);
-        Ok(Some(Message { octets: octets.split_to(length), _held: self.held.take() }))
+        let message = octets.split_to(length);
+        if length > SMALL {
+            // The room of a large message goes with it: what comes next would be read into it again.
+            *octets = small(octets);
+        }
+        Ok(Some(Message { octets: message, _held: self.held.take() }))
     }
 }
 
@@ -78,9 +85,9 @@ impl From<UsedUp> for io::Error {
     }
 }
 
-/// Gives the room of large messages back, which a buffer keeps otherwise.
-pub(super) fn shrink(buffer: &mut BytesMut) {
-    if buffer.capacity() > 2 * SMALL && buffer.len() <= SMALL {
-        *buffer = BytesMut::from(&buffer[..]);
-    }
+/// A buffer as a quiet connection keeps it, with these octets.
+pub(super) fn small(octets: &[u8]) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(BUFFER.max(octets.len()));
+    buffer.extend_from_slice(octets);
+    buffer
 }

@@ -390,6 +390,34 @@ async fn what_a_connection_holds_of_replies_is_bounded() {
     assert_eq!(w.connections.shared.available_permits(), SHARED);
 }
 
+/// [D14] The room of what was large is not kept by its connection.
+#[tokio::test]
+async fn what_was_large_leaves_nothing_behind() {
+    let (mut client, stream) = tokio::io::duplex(1 << 20);
+    let budget = Budget::new(Arc::new(tokio::sync::Semaphore::new(SHARED)));
+    let mut conversation = Framed::with_capacity(stream, Framing::new(budget), BUFFER);
+    let large = vec![0xff; 65535];
+    let framed = [&large[..2], &large].concat();
+    // A small one begins behind the large one, as others do.
+    client.write_all(&[&framed[..], b"\0\x03abc\0\x03ab"].concat()).await.expect("sent");
+    for expected in [&large[..], b"abc"] {
+        let message = conversation.next().await.expect("a message").expect("no error");
+        assert_eq!(message.octets(), expected);
+    }
+    // What is behind it has been read.
+    assert!(conversation.next().now_or_never().is_none());
+    assert_eq!(conversation.read_buffer().as_ref(), b"\0\x03ab");
+    assert!(!conversation.read_buffer_mut().try_reclaim(3 * SMALL), "the room of a message");
+    for _ in 0..2 {
+        conversation.feed(large.clone().into()).await.expect("room");
+        flush(&mut conversation).await.expect("written");
+        assert!(!conversation.write_buffer_mut().try_reclaim(3 * SMALL), "the room of a reply");
+    }
+    let mut written = vec![0; 2 * framed.len()];
+    client.read_exact(&mut written).await.expect("two replies");
+    assert_eq!(written, framed.repeat(2));
+}
+
 /// [D14] A client that takes nothing and keeps its connections busy with that does not keep others out.
 #[tokio::test(start_paused = true)]
 async fn connections_that_are_stuck_make_room() {
