@@ -18,20 +18,29 @@ use super::responder::Arrival;
 use super::stream::{Answerer, Connections, Seat};
 use super::tls::{self, Tls};
 use crate::wire::Transport;
-use framing::{BUFFER, Framing, Message, SMALL};
+use framing::{BUFFER, Framing, LENGTH, Message, SMALL};
 
 /// A connection without a complete query for this long is closed: longer than the 10 s for which CoreDNS's
 /// `forward` keeps a connection for reuse, so that CoreDNS closes first (D14). Octets of a query that is not complete
 /// renew nothing, so who sends one at a time has this long for all of it; RFC 7766 section 6.2.3 leaves the time to the
 /// server, Knot has 10 s for it and NSD 120 s.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Replies that are ready while more queries wait are sent together, as soon as they have this many octets.
-const WRITE_BATCH: usize = 16 << 10;
+/// Replies that are ready while more queries wait are sent together, as soon as they, or the queries, have this many
+/// octets.
+const BATCH: usize = 16 << 10;
 /// How long the end of a stream may take to be sent to a client that does not read.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// A conversation over one connection.
 type Conversation<S> = Framed<S, Framing>;
+
+/// How a batch of replies ended.
+enum Batch {
+    /// There may be more to answer.
+    Full,
+    /// There is no more for now.
+    Last,
+}
 
 /// What every connection needs.
 pub struct Server {
@@ -74,7 +83,7 @@ impl Server {
         let budget = seat.budget();
         let mut conversation = Framed::with_capacity(stream, Framing::new(budget.clone()), BUFFER);
         // Not before we say so: a batch ends when it is written, and only then the client's time begins anew.
-        conversation.set_backpressure_boundary(WRITE_BATCH);
+        conversation.set_backpressure_boundary(BATCH);
         loop {
             let next = tokio::select! {
                 biased;
@@ -86,6 +95,8 @@ impl Server {
             // A stuck reader must not hold its seat for ever.
             let answered = self.answer(&mut conversation, message, arrival, &budget);
             let answered = tokio::select! {
+                // Replies that can be written are, also where their connection makes room.
+                biased;
                 answered = tokio::time::timeout(self.idle, answered) => answered,
                 () = seat.evicted() => return,
             };
@@ -104,31 +115,46 @@ impl Server {
         arrival: Arrival,
         budget: &Budget,
     ) -> io::Result<()> {
-        let mut message = first;
         let mut held = Held::default();
+        let batch = self.batch(conversation, first, arrival, budget, &mut held).await;
+        // Whatever has ended it, those that are ready are owed.
+        flush(conversation).await?;
+        if let Batch::Full = batch? {
+            // There may be more, and there may be others.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Makes replies ready, as many as are sent together.
+    async fn batch<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        conversation: &mut Conversation<S>,
+        first: Message,
+        arrival: Arrival,
+        budget: &Budget,
+        held: &mut Held,
+    ) -> io::Result<Batch> {
+        let mut message = first;
+        let mut read = 0;
         loop {
             let begun = Instant::now();
             if let Some(reply) = self.answerer.answer(message.octets(), arrival) {
                 if reply.len() > SMALL {
-                    budget.take(reply.len(), &mut held)?;
+                    budget.take(reply.len(), held)?;
                 }
                 conversation.feed(reply).await?;
                 self.answerer.duration(arrival.transport, begun.elapsed());
             }
-            if conversation.write_buffer().len() >= WRITE_BATCH {
-                flush(conversation).await?;
-                // There may be more, and there may be others.
-                tokio::task::yield_now().await;
-                return Ok(());
+            // Not all messages get a reply.
+            read += LENGTH + message.octets().len();
+            if read.max(conversation.write_buffer().len()) >= BATCH {
+                return Ok(Batch::Full);
             }
             match conversation.next().now_or_never() {
-                Some(Some(Ok(next))) => message = next,
-                Some(Some(Err(error))) => {
-                    flush(conversation).await?;
-                    return Err(error);
-                }
+                Some(Some(next)) => message = next?,
                 // End of stream shows again at the next read; nothing more for now: write.
-                Some(None) | None => return flush(conversation).await,
+                Some(None) | None => return Ok(Batch::Last),
             }
         }
     }

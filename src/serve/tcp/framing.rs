@@ -14,7 +14,7 @@ pub(super) const SMALL: usize = 4 << 10;
 /// Octets of a buffer that a quiet connection keeps.
 pub(super) const BUFFER: usize = 4 << 10;
 /// Octets of the length.
-const LENGTH: usize = 2;
+pub(super) const LENGTH: usize = 2;
 
 /// Reads and writes the messages of one connection.
 pub(super) struct Framing {

@@ -149,9 +149,61 @@ async fn a_connection_that_never_stops_asking_takes_turns_with_the_others() {
     }
     // A batch that is ready has a reply more than its size at most.
     assert!(
-        (1..=3 * (WRITE_BATCH + reply.len())).contains(&octets),
+        (1..=3 * (BATCH + reply.len())).contains(&octets),
         "{octets} octets before those of another connection"
     );
+}
+
+/// [D14] Nor do messages that get no reply keep others waiting.
+#[tokio::test]
+async fn messages_without_a_reply_take_turns_too() {
+    let w = serve(ROOMY).await;
+    let response = [&[0, 12, 0, 0, 0x80, 0][..], &[0; 8]].concat();
+    // Several batches, and so few that the kernel takes all of it before anybody reads.
+    for silent in [vec![0; 2], response] {
+        let mut greedy = std::net::TcpStream::connect(w.address).expect("connects");
+        greedy.set_nonblocking(true).expect("possible");
+        let asked = [silent.repeat((3 * BATCH).div_ceil(silent.len())), framed("a.global A")].concat();
+        std::io::Write::write_all(&mut greedy, &asked).expect("the kernel takes all of it");
+        let mut polite = std::net::TcpStream::connect(w.address).expect("connects");
+        std::io::Write::write_all(&mut polite, &framed("a.global A")).expect("sent");
+        polite.set_nonblocking(true).expect("possible");
+        let mut polite = TcpStream::from_std(polite).expect("possible");
+        receive(&mut polite).await.expect("a reply");
+        let early = std::io::Read::read(&mut greedy, &mut [0]);
+        assert_eq!(early.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        let mut greedy = TcpStream::from_std(greedy).expect("possible");
+        assert_eq!(render(&receive(&mut greedy).await.expect("a reply"))[0], "NOERROR qr aa rd");
+    }
+}
+
+/// [D14] A query that is there when its connection has to make room is answered.
+#[tokio::test]
+async fn a_query_that_has_come_is_answered_before_its_connection_makes_room() {
+    let w = serve(Limits { connections: 1, ..ROOMY }).await;
+    for n in 0..100 {
+        let (mut client, stream) = tokio::io::duplex(1024);
+        send(&mut client, &["a.global A"]).await;
+        let seat = w.connections.seat(IpAddr::from([192, 0, 2, 1])).expect("room");
+        let _next = w.connections.seat(IpAddr::from([192, 0, 2, 2])).expect("the other one makes room");
+        assert!(seat.is_evicted());
+        w.server.converse(stream, Fixture::arrival(Transport::Tcp), &seat).await;
+        assert!(receive(&mut client).await.is_some(), "the {n}th time");
+        assert_eq!(receive(&mut client).await, None);
+    }
+}
+
+/// [D14] One reply that is too much does not take those before it along.
+#[tokio::test]
+async fn what_was_answered_before_too_much_was_asked_is_sent() {
+    let w = serve(ROOMY).await;
+    w.connections.shared.forget_permits(SHARED);
+    let mut client = w.pipe(4096);
+    send(&mut client, &["a.global A", "a.global A", "big.global A", "a.global A"]).await;
+    for _ in 0..2 {
+        assert_eq!(render(&receive(&mut client).await.expect("a reply"))[0], "NOERROR qr aa rd");
+    }
+    assert_eq!(receive(&mut client).await, None);
 }
 
 /// [D14]
