@@ -217,7 +217,8 @@ pub async fn contained<F: Future>(place: Place, task: F) -> Option<F::Output> {
 pub async fn restarted<F: Future>(place: Place, mut task: impl FnMut() -> F) -> F::Output {
     let mut pauses = Pauses::default();
     loop {
-        if let Some(done) = contained(place, task()).await {
+        // Making it may panic as well.
+        if let Some(done) = contained(place, async { task().await }).await {
             return done;
         }
         tokio::time::sleep(pauses.pause()).await;

@@ -146,6 +146,20 @@ fn pauses_grow_to_half_a_minute() {
     assert_eq!(pauses.pause(), Pauses::FIRST);
 }
 
+/// [L9] Also where a task does not even come to be.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_panics_as_it_is_made_is_begun_again() {
+    let _alone = ALONE.lock().await;
+    let mut times = 0;
+    let task = || {
+        times += 1;
+        assert!(times > 2, "asked to panic before there is a task");
+        std::future::ready(())
+    };
+    restarted(Place::Quic, task).await;
+    assert_eq!(times, 3);
+}
+
 /// [L9] [S3]
 #[tokio::test]
 async fn a_file_or_an_entry_that_makes_us_panic_costs_only_itself() {
