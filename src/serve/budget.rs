@@ -21,6 +21,10 @@ pub(super) const CALL: usize = 2 << 10;
 /// What is first held of a message that comes in pieces; most messages are smaller.
 pub(super) const PIECE: usize = 512;
 
+/// Pieces of one message that may come before or after their turn, as somebody remembers each gap. The largest message has
+/// about 60 packets.
+const OUT_OF_TURN: usize = 128;
+
 /// There is no room for more at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UsedUp;
@@ -55,11 +59,14 @@ impl Budget {
 #[derive(Default)]
 pub(super) struct Gathering {
     octets: Vec<u8>,
+    /// How many octets have come, in whatever order.
+    came: usize,
+    out_of_turn: usize,
     held: Held,
 }
 
 impl Gathering {
-    /// Octets so far.
+    /// Octets so far, those of gaps among them.
     pub(super) fn len(&self) -> usize {
         self.octets.len()
     }
@@ -71,13 +78,25 @@ impl Gathering {
 
     /// Adds a copy, as a piece of one octet may hold a whole buffer of the connection's.
     pub(super) fn add(&mut self, data: &[u8], budget: &Budget) -> Result<(), UsedUp> {
-        let length = self.octets.len() + data.len();
+        self.put(self.octets.len(), data, budget)
+    }
+
+    /// The same where pieces come in any order, each octet once.
+    pub(super) fn put(&mut self, at: usize, data: &[u8], budget: &Budget) -> Result<(), UsedUp> {
+        self.out_of_turn += usize::from(at != self.came);
+        if self.out_of_turn > OUT_OF_TURN {
+            return Err(UsedUp);
+        }
+        self.came += data.len();
+        let end = at + data.len();
+        let length = self.octets.len().max(end);
         if length > self.octets.capacity() {
             let room = length.next_power_of_two().max(PIECE);
             budget.take(room - self.octets.capacity(), &mut self.held)?;
             self.octets.reserve_exact(room - self.octets.len());
         }
-        self.octets.extend_from_slice(data);
+        self.octets.resize(length, 0);
+        self.octets[at..end].copy_from_slice(data);
         Ok(())
     }
 
@@ -110,3 +129,6 @@ where
 
 /// A message of the largest size fits in what is left beside a connection's own.
 const _: () = assert!(SHARED > 2 * TCP_LIMIT as usize);
+
+#[cfg(test)]
+mod tests;

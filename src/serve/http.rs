@@ -1,4 +1,4 @@
-//! What DNS over gRPC and DNS over HTTPS have in common: connections of HTTP with limits and patience (G2, E4), and calls
+//! What DNS over gRPC and DNS over HTTPS have in common: connections of HTTP with limits and patience (G2, E5), and calls
 //! whose message may come in pieces.
 //!
 //! hyper does the HTTP.
@@ -33,7 +33,7 @@ const _: () = assert!(WINDOW > TCP_LIMIT as u32 && WINDOW / 2 >= CALLS * 256);
 /// Octets of the headers of one call; those of CoreDNS have about 200, and a GET has its query there.
 const HEADERS: u32 = 8 << 10;
 
-/// How long to wait for clients (G2, E4).
+/// How long to wait for clients (G2, E5).
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// A call whose message has not come completely in this time is ended.

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -28,17 +28,28 @@ use crate::wire::{Transport, padding, query};
 /// Octets of the length before a message, RFC 9250 section 4.2.
 const LENGTH: usize = 2;
 /// Octets of the largest message.
-const STREAM: u32 = LENGTH as u32 + TCP_LIMIT as u32;
-/// Octets that may be on their way over one connection, each way: the largest message fits, and is not alone.
-const WINDOW: u32 = 128 << 10;
-const _: () = assert!(WINDOW > STREAM);
+const STREAM: usize = LENGTH + TCP_LIMIT as usize;
+/// Octets that may be on their way to us before they are read, over one stream and over one connection: quinn holds them,
+/// and nobody counts them. What has come is read at once, in whatever order, and counted then.
+const WINDOWS: (u32, u32) = (16 << 10, 32 << 10);
+/// Octets that may be on their way to the client over one connection: the largest reply fits, and is not alone. They are
+/// counted.
+const REPLIES: u64 = 128 << 10;
+const _: () = assert!(REPLIES > STREAM as u64);
 /// Attempts to connect that wait for us, and octets that they may send meanwhile: for one, and for all.
 const WAITING: usize = 1024;
 const WAITING_OCTETS: (u64, u64) = (16 << 10, 4 << 20);
 
+/// How long packets that end connections may take to be sent, after the time their clients have to leave.
+const LAST_PACKETS: Duration = Duration::from_secs(1);
+/// QUIC itself ends a connection without a word when it was quiet for as long as its idle time, so that one is longer than
+/// ours.
+const SILENT_END: Duration = Duration::from_secs(5);
+
 /// RFC 9250 section 4.3.
 const NO_ERROR: VarInt = VarInt::from_u32(0);
 const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
+const REQUEST_CANCELLED: VarInt = VarInt::from_u32(3);
 const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
 
 /// What every connection needs.
@@ -48,26 +59,38 @@ pub struct Server {
     patience: Patience,
 }
 
-/// How a stream ended.
+/// Why a stream ended without its reply.
+#[derive(Clone, Copy)]
 enum End {
-    /// The reply was taken, or nobody wants it any more.
-    Done,
+    /// Nobody wants it any more.
+    TakenBack,
     /// It was late, or would need more than there is: the client hears of it, and its other queries go on.
     Refused,
     /// What RFC 9250 section 4.3.3 says ends a connection.
     Broken,
 }
 
+impl End {
+    fn code(self) -> VarInt {
+        match self {
+            End::TakenBack => REQUEST_CANCELLED,
+            End::Refused => EXCESSIVE_LOAD,
+            End::Broken => PROTOCOL_ERROR,
+        }
+    }
+}
+
 /// An endpoint on a socket, inside of a runtime.
 pub fn endpoint(socket: UdpSocket, tls: Tls, patience: Patience) -> anyhow::Result<Endpoint> {
     let mut transport = TransportConfig::default();
+    let (stream, connection) = WINDOWS;
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(CALLS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .max_idle_timeout(Some(patience.idle.try_into().context("an idle time for QUIC")?))
-        .stream_receive_window(VarInt::from_u32(STREAM))
-        .receive_window(VarInt::from_u32(WINDOW))
-        .send_window(u64::from(WINDOW))
+        .max_idle_timeout(Some((patience.idle + SILENT_END).try_into().context("an idle time for QUIC")?))
+        .stream_receive_window(VarInt::from_u32(stream))
+        .receive_window(VarInt::from_u32(connection))
+        .send_window(REPLIES)
         .datagram_receive_buffer_size(None);
     let crypto = QuicServerConfig::try_from(tls).context("cipher suites for QUIC")?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -92,6 +115,7 @@ impl Server {
     /// Accepts at one endpoint until the drain begins, and waits for what is left. An endpoint that has broken is a panic:
     /// another one is needed.
     pub async fn accept(self: Arc<Self>, endpoint: Endpoint) {
+        let _open = self.connections.open_until_dropped();
         loop {
             let incoming = tokio::select! {
                 incoming = endpoint.accept() => incoming,
@@ -112,7 +136,7 @@ impl Server {
         }
         endpoint.set_server_config(None);
         // The last packets of connections that end.
-        let _ = tokio::time::timeout(self.patience.farewell, endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(self.patience.farewell + LAST_PACKETS, endpoint.wait_idle()).await;
     }
 
     async fn converse(self: Arc<Self>, incoming: Incoming, seat: Seat) {
@@ -141,7 +165,7 @@ impl Server {
             tokio::select! {
                 biased;
                 Some(end) = streams.next() => {
-                    if let End::Broken = end {
+                    if let Err(End::Broken) = end {
                         return PROTOCOL_ERROR;
                     }
                 }
@@ -169,16 +193,13 @@ impl Server {
         arrival: Arrival,
         seat: &Seat,
         budget: &Budget,
-    ) -> End {
-        match self.reply(&mut send, &mut receive, arrival, seat, budget).await {
-            Ok(()) => End::Done,
-            Err(End::Refused) => {
-                // One of them may have ended.
-                let _ = (receive.stop(EXCESSIVE_LOAD), send.reset(EXCESSIVE_LOAD));
-                End::Done
-            }
-            Err(end) => end,
+    ) -> Result<(), End> {
+        let ended = self.reply(&mut send, &mut receive, arrival, seat, budget).await;
+        if let Err(end) = ended {
+            // One of them may have ended. A stream that is dropped would end like one with all of its reply.
+            let _ = (receive.stop(end.code()), send.reset(end.code()));
         }
+        ended
     }
 
     async fn reply(
@@ -199,8 +220,8 @@ impl Server {
         let mut held = Held::default();
         budget.take(reply.len(), &mut held)?;
         let length = Bytes::copy_from_slice(&(reply.len() as u16).to_be_bytes());
-        send.write_all_chunks(&mut [length, reply]).await.map_err(|_| End::Done)?;
-        send.finish().map_err(|_| End::Done)?;
+        send.write_all_chunks(&mut [length, reply]).await.map_err(|_| End::TakenBack)?;
+        send.finish().map_err(|_| End::TakenBack)?;
         self.answerer.duration(Transport::Quic, begun.elapsed());
         // Until the client has all of it.
         let _ = send.stopped().await;
@@ -218,12 +239,14 @@ impl From<UsedUp> for End {
 async fn read(receive: &mut RecvStream, budget: &Budget) -> Result<Bytes, End> {
     let mut gathering = Gathering::default();
     gathering.wait(budget)?;
-    // A stream that is reset is a query that is taken back, RFC 9250 section 4.3.1.
-    while let Some(chunk) = receive.read_chunk(STREAM as usize + 1, true).await.map_err(|_| End::Done)? {
-        if gathering.len() + chunk.bytes.len() > STREAM as usize {
+    // A stream that is reset is a query that is taken back, RFC 9250 section 4.3.1. In order, what comes behind a gap
+    // would be held by quinn.
+    while let Some(chunk) = receive.read_chunk(STREAM + 1, false).await.map_err(|_| End::TakenBack)? {
+        let at = usize::try_from(chunk.offset).unwrap_or(usize::MAX);
+        if at.saturating_add(chunk.bytes.len()) > STREAM {
             return Err(End::Broken);
         }
-        gathering.add(&chunk.bytes, budget)?;
+        gathering.put(at, &chunk.bytes, budget)?;
     }
     let octets = gathering.whole();
     let Some((length, message)) = octets.split_first_chunk::<LENGTH>() else { return Err(End::Broken) };

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::budget::{self, Budget};
 use super::hickory::Handler;
@@ -199,6 +200,11 @@ impl Connections {
     /// Waits until the drain begins.
     pub(super) async fn draining(&self) {
         self.drain.cancelled().await;
+    }
+
+    /// Something beside the connections themselves that [`Connections::drained`] waits for.
+    pub(super) fn open_until_dropped(&self) -> TaskTrackerToken {
+        self.tasks.token()
     }
 
     /// Waits until every reply in flight is written and every connection closed (L5).

@@ -96,23 +96,55 @@ impl Secret {
         Secure(StreamOwned::new(connection, stream))
     }
 
-    /// The reply over QUIC.
-    fn over_quic(&self, server: SocketAddr, message: &[u8]) -> Vec<u8> {
+    /// A connection over QUIC.
+    fn connect_quic(&self, server: SocketAddr) -> Quic {
         let config = quinn::crypto::rustls::QuicClientConfig::try_from(self.client(&[b"doq"]));
         let config = quinn::ClientConfig::new(Arc::new(config.expect("TLS 1.3")));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let talk = async {
+        // It has a thread, as a connection lives also while nobody waits for it.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let connect = async {
             let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("valid")).expect("a port");
             let connecting = endpoint.connect_with(config, server, NAME).expect("valid");
-            let connection = connecting.await.expect("connects");
-            let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
+            (connecting.await.expect("connects"), endpoint)
+        };
+        let (connection, _endpoint) = soon(&runtime, connect);
+        Quic { connection, _endpoint, runtime }
+    }
+
+    /// The reply over QUIC.
+    fn over_quic(&self, server: SocketAddr, message: &[u8]) -> Vec<u8> {
+        self.connect_quic(server).ask(message)
+    }
+}
+
+fn soon<T>(runtime: &tokio::runtime::Runtime, happens: impl Future<Output = T>) -> T {
+    runtime.block_on(async { tokio::time::timeout(DEADLINE, happens).await.expect("in time") })
+}
+
+/// A connection over QUIC.
+struct Quic {
+    connection: quinn::Connection,
+    _endpoint: quinn::Endpoint,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Quic {
+    fn ask(&self, message: &[u8]) -> Vec<u8> {
+        soon(&self.runtime, async {
+            let (mut send, mut receive) = self.connection.open_bi().await.expect("a stream");
             send.write_all(&framed(message)).await.expect("sent");
             send.finish().expect("all of it");
-            let reply = receive.read_to_end(1 << 17).await.expect("a reply");
-            connection.close(0u32.into(), b"");
-            reply[2..].to_vec()
-        };
-        runtime.block_on(async { tokio::time::timeout(DEADLINE, talk).await.expect("in time") })
+            receive.read_to_end(1 << 17).await.expect("a reply")[2..].to_vec()
+        })
+    }
+
+    /// Whether the other side has closed it in good order.
+    fn ended(&self) -> bool {
+        match soon(&self.runtime, self.connection.closed()) {
+            quinn::ConnectionError::ApplicationClosed(close) => close.error_code == 0u32.into(),
+            _ => false,
+        }
     }
 }
 
@@ -387,8 +419,10 @@ fn after_sigterm_what_is_encrypted_is_answered_for_the_lameduck_time_and_then_en
     let message = query("echo.default.global A");
     let mut tls = secret.connect(program.over("TLS"), &[]);
     let mut https = secret.connect(program.over("HTTPS"), &[b"http/1.1"]);
+    let quic = secret.connect_quic(program.over("QUIC"));
     tls.ask(&message);
     https.request("POST /dns-query", &message);
+    quic.ask(&message);
     // Handshakes that do not come hold nothing up, nor does a message.
     let mut mute = Vec::new();
     for over in ["TLS", "HTTPS"] {
@@ -405,7 +439,7 @@ fn after_sigterm_what_is_encrypted_is_answered_for_the_lameduck_time_and_then_en
     let ended = program.wait();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(!ended.stderr.contains("in flight; closing"), "{}", ended.stderr);
-    assert!(tls.ended() && https.ended(), "with a word");
+    assert!(tls.ended() && https.ended() && quic.ended(), "with a word");
 }
 
 /// [E5] [D14]

@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
@@ -142,7 +142,8 @@ async fn what_breaks_the_protocol_ends_the_connection() {
     for (what, octets) in cases {
         let client = Client::connect(&world).await;
         client.ask(&good).await;
-        assert!(client.send(&octets).await.is_err(), "{what}");
+        let ended = client.send(&octets).await;
+        assert!(ended.is_err(), "{what}: {ended:?}");
         assert_eq!(client.closed().await, 2, "{what}");
     }
 }
@@ -163,9 +164,14 @@ async fn a_message_that_does_not_come_is_not_waited_for() {
     // Others of the connection are answered.
     client.ask(&question("a.global A")).await;
     // One that is taken back is none.
-    let (mut send, _receive) = client.connection.open_bi().await.expect("a stream");
+    let (mut send, mut receive) = client.connection.open_bi().await.expect("a stream");
     send.write_all(b"\0").await.expect("sent");
     send.reset(VarInt::from_u32(3)).expect("taken back");
+    let ended = soon(receive.read_to_end(100)).await;
+    assert!(
+        matches!(&ended, Err(ReadToEndError::Read(ReadError::Reset(code))) if code.into_inner() == 3),
+        "{ended:?}"
+    );
     client.ask(&question("a.global A")).await;
 }
 
@@ -184,6 +190,57 @@ async fn unfinished_messages_are_bounded_and_given_back() {
     client.ask(&question("big.global A")).await;
     drop(client);
     until(|| world.connections.shared.available_permits() == 100_000).await;
+}
+
+/// [E5] What comes behind a gap is counted, too.
+#[tokio::test]
+async fn a_message_with_a_gap_is_bounded() {
+    let mut world = usual().await;
+    let message = {
+        let mut message = question("a.global A");
+        message.resize(65535, 0);
+        message
+    };
+    // Every large packet of the client's has a piece of the message.
+    let mut transport = TransportConfig::default();
+    transport.mtu_discovery_config(None);
+    world.client.transport_config(Arc::new(transport));
+    // Between client and server the first of them is lost, nine come through, and nothing else.
+    let between = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let server = std::mem::replace(&mut world.address, between.local_addr().expect("bound"));
+    let lossy = Arc::new(AtomicBool::new(false));
+    let loses = lossy.clone();
+    let relay = tokio::spawn(async move {
+        let (mut packet, mut client, mut large) = (vec![0; 2000], server, 0);
+        loop {
+            let (length, from) = between.recv_from(&mut packet).await.expect("a packet");
+            if from != server {
+                client = from;
+            }
+            if loses.load(Ordering::Relaxed) {
+                large += usize::from(from == client && length > 1000);
+                if from == server || length <= 1000 || !(2..=10).contains(&large) {
+                    continue;
+                }
+            }
+            let to = if from == server { client } else { server };
+            between.send_to(&packet[..length], to).await.expect("sent");
+        }
+    });
+    let client = Client::connect(&world).await;
+    client.ask(&question("a.global A")).await;
+    assert_eq!(world.connections.shared.available_permits(), SHARED);
+    lossy.store(true, Ordering::Relaxed);
+    let mut asked = std::pin::pin!(client.ask(&message));
+    tokio::select! {
+        _ = &mut asked => panic!("a reply to what has not come"),
+        () = until(|| world.connections.shared.available_permits() < SHARED) => {}
+    }
+    // It comes to its end when the rest does.
+    lossy.store(false, Ordering::Relaxed);
+    assert_eq!(render(&asked.await)[0], "FORMERR qr rd");
+    until(|| world.connections.shared.available_permits() == SHARED).await;
+    relay.abort();
 }
 
 /// [E5] [D14]
@@ -208,7 +265,7 @@ async fn a_connection_without_a_query_is_closed_in_time() {
     let patience = Patience { idle: Duration::from_millis(300), ..Patience::HTTPS };
     let mut world = serve(100, patience).await;
     let client = Client::connect(&world).await;
-    soon(client.connection.closed()).await;
+    assert_eq!(client.closed().await, 0, "with a word");
     // One that only shows that it lives is idle, too.
     let mut transport = TransportConfig::default();
     transport.keep_alive_interval(Some(Duration::from_millis(20)));
@@ -237,6 +294,7 @@ async fn a_drain_finishes_what_is_on_its_way_and_takes_nothing_new() {
     assert_eq!(render(&reply[2..]).len(), 2001);
     assert_eq!(client.closed().await, 0);
     soon(world.connections.drained()).await;
+    assert!(world.accepting.is_finished(), "the last packets are away");
     soon(world.accepting).await.expect("no panic");
     assert_eq!(world.tcp.open.load(Ordering::Relaxed), 0);
 }
