@@ -37,6 +37,8 @@ use crate::wire::{Transport, padding};
 
 /// How long to wait after the kernel refused a connection (no descriptors left, usually).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Time between two warnings that connections cannot be accepted.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// A reply takes microseconds. A connection that has taken none of its replies for so long waits for its client, and may
 /// have to make room for anyone.
 const STUCK: Duration = Duration::from_secs(1);
@@ -164,7 +166,7 @@ impl Connections {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut failing = false;
+        let mut told: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -172,7 +174,6 @@ impl Connections {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    failing = false;
                     let Some(seat) = self.seat(peer.ip()) else { continue };
                     // Replies are written whole; waiting for more only delays them.
                     let _ = stream.set_nodelay(true);
@@ -181,11 +182,13 @@ impl Connections {
                     self.tasks.spawn(contained(place(transport), converse(stream, arrival, seat)));
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
+                    // Descriptors come and go, many times a second.
+                    if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) {
+                        told = Some(Instant::now());
                         tracing::warn!(%error, "connections cannot be accepted; is the limit of open files (ulimit -n) reached?");
                     }
                     // If it is the limit, a descriptor that is given up is one for who waits.
-                    self.places().make_room(0, &self.counters);
+                    self.places().make_room(None, &self.counters);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -224,7 +227,7 @@ impl Connections {
         let client = client(peer);
         let mut places = self.places();
         let share = places.shares.get(&client).map_or(0, |share| share.load(Ordering::Relaxed));
-        if places.taken.len() >= self.limit && !places.make_room(share, &self.counters) {
+        if places.taken.len() >= self.limit && !places.make_room(Some(share), &self.counters) {
             self.counters.rejected.fetch_add(1, Ordering::Relaxed);
             return None;
         }
@@ -260,14 +263,15 @@ impl Places {
 
     /// Ends a connection of the client with the most, for a client that has `share`: the one idle longest, else the one
     /// whose replies have not been taken for longest. One that is just being answered goes only if its client will still
-    /// have as many as the other. False if there is none.
-    fn make_room(&mut self, share: usize, counters: &TcpCounters) -> bool {
+    /// have as many as the other, and for nobody in particular it stays. False if there is none.
+    fn make_room(&mut self, share: Option<usize>, counters: &TcpCounters) -> bool {
         let now = Instant::now();
         let candidates = self.taken.iter().filter_map(|(id, occupant)| {
             let (busy, since) = (occupant.is_busy(), *lock(&occupant.since));
             let stuck = now.saturating_duration_since(since) >= STUCK;
             let its = occupant.share.load(Ordering::Relaxed);
-            let may_go = its > share + 1 || its >= share && (!busy || stuck);
+            let spare = share.is_some_and(|share| its > share + 1);
+            let may_go = spare || its >= share.unwrap_or(0) && (!busy || stuck);
             may_go.then_some(((its, !busy, Reverse(since)), *id))
         });
         let Some(occupant) = candidates.max().and_then(|(_, id)| self.free(id)) else { return false };

@@ -95,9 +95,40 @@ async fn nobody_takes_a_place_from_a_client_that_has_fewer() {
     drop(busy.remove(0));
     let _next = connections.seat(at("192.0.2.66")).expect("room");
     assert_eq!((leaves(&polite), leaves(&greedy[0])), (false, true), "its own idle one");
-    // Of two that have as many, the idle one goes before a stuck one.
     let _other = connections.seat(at("192.0.2.2")).expect("room");
     assert!(!leaves(&polite), "one with two before it");
+}
+
+/// [D14] Of two that may go, the idle one does, for however short that is.
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_goes_before_one_that_is_stuck() {
+    let (connections, _) = room(2);
+    let stuck = connections.seat(at("192.0.2.1")).expect("room");
+    let _busy = stuck.occupant.busy();
+    pass(2 * STUCK).await;
+    let idle = connections.seat(at("192.0.2.1")).expect("room");
+    pass(MOMENT).await;
+    let _other = connections.seat(at("192.0.2.2")).expect("room");
+    assert_eq!((leaves(&stuck), leaves(&idle)), (false, true));
+}
+
+/// [D14] A descriptor is missing, and nobody knows for whom: that is no reason to break off a query.
+#[tokio::test(start_paused = true)]
+async fn for_a_descriptor_only_an_idle_or_stuck_connection_goes() {
+    let (connections, counters) = room(10);
+    let make_room = || connections.places().make_room(None, &counters);
+    assert!(!make_room());
+    let seats: Vec<Seat> = (0..3).map(|_| connections.seat(at("192.0.2.1")).expect("room")).collect();
+    let busy: Vec<Busy> = seats.iter().map(|seat| seat.occupant.busy()).collect();
+    assert!(!make_room(), "all are being answered");
+    pass(STUCK).await;
+    assert!(make_room(), "one takes no replies");
+    drop(busy);
+    let busy: Vec<Busy> = seats.iter().map(|seat| seat.occupant.busy()).collect();
+    assert!(!make_room());
+    drop(busy);
+    assert!(make_room(), "one is idle");
+    assert_eq!(seats.iter().filter(|seat| leaves(seat)).count(), 2);
 }
 
 /// [D14] A host has all addresses of a /64.
