@@ -18,7 +18,7 @@ const LENGTH: usize = 2;
 
 /// Whether a query has an option in its OPT.
 pub fn has_option(message: &[u8], wanted: u16) -> bool {
-    let Some(mut options) = options(message) else { return false };
+    let Some((mut options, _)) = options(message) else { return false };
     while let Some((head, rest)) = options.split_first_chunk::<OPTION_HEAD>() {
         let [c, o, l, n] = *head;
         if u16::from_be_bytes([c, o]) == wanted {
@@ -29,20 +29,27 @@ pub fn has_option(message: &[u8], wanted: u16) -> bool {
     false
 }
 
-/// The RDATA of the last record, if that is an OPT.
-fn options(message: &[u8]) -> Option<&[u8]> {
+/// The RDATA of the OPT, and whether that is the last record. In a query there may be others behind it, such as TSIG
+/// (RFC 8945 section 5.1).
+fn options(message: &[u8]) -> Option<(&[u8], bool)> {
     let mut cursor = Cursor::of_records(message)?;
-    let mut last = None;
-    for _ in 0..cursor.count(1)? + cursor.count(2)? + cursor.count(3)? {
-        last = Some(cursor.record()?);
+    for _ in 0..cursor.count(1)? + cursor.count(2)? {
+        cursor.record()?;
     }
-    last.filter(|last| last.rtype == rtype::OPT).map(|last| last.rdata)
+    let mut found = None;
+    for left in (0..cursor.count(3)?).rev() {
+        let record = cursor.record()?;
+        if record.rtype == rtype::OPT {
+            found = Some((record.rdata, left == 0));
+        }
+    }
+    found
 }
 
 /// Pads the reply of `length` octets in `out` and returns its new length; without an OPT as its last record, or without
 /// room, it stays what it is.
 pub fn pad(out: &mut [u8], length: usize) -> usize {
-    let Some(options) = options(&out[..length]).map(<[u8]>::len) else { return length };
+    let Some((options, true)) = options(&out[..length]).map(|(rdata, last)| (rdata.len(), last)) else { return length };
     let padded = (length + OPTION_HEAD).next_multiple_of(BLOCK).min(out.len());
     let Some(zeros) = padded.checked_sub(length + OPTION_HEAD) else { return length };
     let Ok(options_now) = u16::try_from(options + OPTION_HEAD + zeros) else { return length };

@@ -37,6 +37,13 @@ fn an_option_is_found_wherever_it_stands() {
     for message in [query("a.global A").0, b"short".to_vec(), Vec::new()] {
         assert!(!has_option(&message, PADDING));
     }
+    // Behind an OPT there may be a TSIG.
+    let mut signed = with("a.global A", &[(PADDING, 0)]);
+    signed[11] += 1;
+    signed.extend([0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0]);
+    assert!(has_option(&signed, PADDING) && !has_option(&signed, KEEPALIVE));
+    let length = signed.len();
+    assert_eq!(pad(&mut [signed, vec![0; 1000]].concat(), length), length, "only the last record can grow");
     let whole = with("a.global A +nsid", &[(PADDING, 3)]);
     for cut in 0..whole.len() {
         assert!(!has_option(&whole[..cut], PADDING), "{cut}");
