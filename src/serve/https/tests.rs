@@ -313,19 +313,20 @@ async fn a_connection_without_a_query_is_closed_in_time() {
 /// [E5] [L5]
 #[tokio::test]
 async fn a_drain_finishes_what_is_on_its_way_and_takes_nothing_new() {
-    let patience = Patience { message: Duration::from_millis(200), ..Patience::HTTPS };
+    let patience = Patience { message: Duration::from_secs(2), ..Patience::HTTPS };
     let world = serve(100, patience).await;
     let mut busy = Vec::new();
     for mut client in Client::both(&world).await {
         client.ask(&query("a.global A").0).await;
         busy.push(tokio::spawn(async move {
-            let came = client.send(half(20)).await;
+            // More than a connection's own.
+            let came = client.send(half(20_000)).await;
             (client, came.status)
         }));
     }
-    // Both are being read when something is held for them: that is where a call waits.
     let idle = Client::connect(&world, b"h2").await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Both are being read when something is held for them: that is where a call waits.
+    until(|| world.connections.shared.available_permits() <= SHARED - 2 * 20_000).await;
     world.drain.cancel();
     for call in busy {
         let (client, status) = call.await.expect("no panic");
