@@ -263,8 +263,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let data = running.data.insert(data);
     let workers = running.udp.insert(udp::Workers::default());
     let tcp = tcp::Server::new(answerer.clone(), connections.clone(), tcp::IDLE_TIMEOUT);
-    running.dns = listeners::serve_dns(&config, &core, &metrics, &responder, &tcp, data, workers)?;
     let runway = Runway { readiness: &core.readiness, data, metrics: &metrics };
+    running.dns = runway.serve_dns(&config, &responder, &tcp, workers)?;
     if !config.grpc_listen.is_empty() {
         let server = grpc::Server::new(answerer.clone(), connections.clone(), http::Patience::GRPC);
         running.grpc =

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::Core;
 use crate::config::{Config, Listen};
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
-use crate::panics::{self, Place};
+use crate::panics;
 use crate::serve::listen::Purpose;
 use crate::serve::responder::Responder;
 use crate::serve::stream::place;
@@ -53,40 +52,6 @@ pub(super) fn make_room_for_connections(connections: usize, workers: usize) -> u
     }
 }
 
-/// Binds and serves DNS over UDP and TCP.
-pub(super) fn serve_dns(
-    config: &Config,
-    core: &Core,
-    metrics: &Metrics,
-    responder: &Arc<Responder>,
-    tcp: &Arc<tcp::Server>,
-    data: &tokio::runtime::Runtime,
-    workers: &mut udp::Workers,
-) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut bound = Vec::new();
-    for at in &config.listen {
-        let listener = listen::dns(at.address, at.any_host, config.workers)?;
-        let _inside = data.enter();
-        let stream = tokio::net::TcpListener::from_std(listener.tcp)?;
-        let address = stream.local_addr()?;
-        let listening = core.readiness.await_for(format!("DNS on {address}"));
-        for socket in listener.udp {
-            workers
-                .start(socket, responder.clone(), metrics.worker())
-                .with_context(|| format!("serving DNS on {address} (UDP)"))?;
-        }
-        let (tcp, stream) = (tcp.clone(), Arc::new(stream));
-        let accepting = panics::restarted(Place::Tcp, move || tcp.clone().accept(stream.clone()));
-        data.spawn(async move {
-            drop(listening);
-            accepting.await;
-        });
-        tracing::info!(%address, workers = config.workers, "serving DNS");
-        bound.push(address);
-    }
-    Ok(bound)
-}
-
 /// What every listener for connections needs to start.
 pub(super) struct Runway<'a> {
     pub(super) readiness: &'a Readiness,
@@ -95,6 +60,35 @@ pub(super) struct Runway<'a> {
 }
 
 impl Runway<'_> {
+    /// Binds and serves DNS over UDP and TCP.
+    pub(super) fn serve_dns(
+        &self,
+        config: &Config,
+        responder: &Arc<Responder>,
+        tcp: &Arc<tcp::Server>,
+        workers: &mut udp::Workers,
+    ) -> anyhow::Result<Vec<SocketAddr>> {
+        let mut bound = Vec::new();
+        for at in &config.listen {
+            let listener = listen::dns(at.address, at.any_host, config.workers)?;
+            let _inside = self.data.enter();
+            let stream = tokio::net::TcpListener::from_std(listener.tcp)?;
+            let address = stream.local_addr()?;
+            for socket in listener.udp {
+                workers
+                    .start(socket, responder.clone(), self.metrics.worker())
+                    .with_context(|| format!("serving DNS on {address} (UDP)"))?;
+            }
+            let (tcp, stream) = (tcp.clone(), Arc::new(stream));
+            self.begin(format!("DNS on {address}"), Transport::Tcp, move || {
+                tcp.clone().accept(stream.clone())
+            });
+            tracing::info!(%address, workers = config.workers, "serving DNS");
+            bound.push(address);
+        }
+        Ok(bound)
+    }
+
     /// Binds, lets `accept` run on each socket, and tells which addresses these have.
     pub(super) fn serve<F>(
         &self,
@@ -144,18 +138,26 @@ impl Runway<'_> {
         Ok(bound)
     }
 
-    /// Accepts to the end; what panics begins again (L9).
+    /// Accepts to the end, and shows that it does.
     fn run<F>(&self, address: SocketAddr, transport: Transport, accept: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let over = transport.name();
-        let listening = self.readiness.await_for(format!("DNS over {over} on {address}"));
+        self.begin(format!("DNS over {over} on {address}"), transport, accept);
+        self.metrics.show(transport);
+        tracing::info!(%address, "serving DNS over {over}");
+    }
+
+    /// Accepts to the end; what panics begins again (L9). Readiness waits for it by this name.
+    fn begin<F>(&self, name: String, transport: Transport, accept: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listening = self.readiness.await_for(name);
         self.data.spawn(async move {
             drop(listening);
             panics::restarted(place(transport), accept).await;
         });
-        self.metrics.show(transport);
-        tracing::info!(%address, "serving DNS over {over}");
     }
 }

@@ -49,7 +49,9 @@ fn options(message: &[u8]) -> Option<(&[u8], bool)> {
 /// Pads the reply of `length` octets in `out` and returns its new length; without an OPT as its last record, or without
 /// room, it stays what it is.
 pub fn pad(out: &mut [u8], length: usize) -> usize {
-    let Some((options, true)) = options(&out[..length]).map(|(rdata, last)| (rdata.len(), last)) else { return length };
+    let Some((options, true)) = options(&out[..length]).map(|(rdata, last)| (rdata.len(), last)) else {
+        return length;
+    };
     let padded = (length + OPTION_HEAD).next_multiple_of(BLOCK).min(out.len());
     let Some(zeros) = padded.checked_sub(length + OPTION_HEAD) else { return length };
     let Ok(options_now) = u16::try_from(options + OPTION_HEAD + zeros) else { return length };
