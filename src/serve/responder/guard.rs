@@ -96,6 +96,7 @@ impl Responder {
         let (rcode, edns) = match self.guard.cookies {
             None => (Rcode::FormErr, None),
             Some(_) if self.is_malformed(edns) => (Rcode::FormErr, Some(edns)),
+            Some(_) if edns.version > 0 => (Rcode::BadVers, Some(edns)),
             Some(_) => (Rcode::NoError, Some(edns)),
         };
         Unanswerable::Refuse(Refusal { head, rcode, question: &[], edns })

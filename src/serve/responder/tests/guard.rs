@@ -125,6 +125,11 @@ fn a_malformed_cookie_is_a_format_error_and_a_cookie_may_be_asked_for_alone() {
     for (sent, code) in [(CLIENT, "NOERROR"), (GOOD, "NOERROR"), (BAD, "BADCOOKIE")] {
         let said = say(&f, &cookie_request(sent), from);
         assert_eq!(said, [format!("{code} qr rd"), format!("OPT 1232 cookie={GOOD}")], "{sent}");
+        // The version comes before it (RFC 6891 section 6.1.3).
+        let mut message = cookie_request(sent);
+        message[12 + b"\x00\x00\x29\x04\xd0\x00".len()] = 1;
+        let said = say(&f, &message, from);
+        assert_eq!(said, ["BADVERS qr rd", &format!("OPT 1232 cookie={GOOD}")], "{sent}");
     }
     let f = guarded(Guard { cookies: cookies(), access: access(&[], &[PEER]), ..Guard::default() });
     let said = say(&f, &cookie_request(CLIENT), from);
