@@ -9,7 +9,7 @@ pub(crate) mod check;
 mod document;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub enum LoadError {
 
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::FileTooLarge => "divide it into several",
+        ErrorKind::FileTooLarge => "divide it into several",
         _ => "check the path and its permissions",
     }
 }
@@ -84,6 +84,12 @@ impl LoadError {
         match self {
             LoadError::Io { path, .. } | LoadError::Syntax { path, .. } | LoadError::Panic { path } => path,
         }
+    }
+
+    /// Whether it says nothing of what is in the file: there may have been no descriptor, or a disk that was away.
+    fn may_pass(&self) -> bool {
+        let of_content = [ErrorKind::FileTooLarge, ErrorKind::InvalidData];
+        matches!(self, LoadError::Io { error, .. } if !of_content.contains(&error.kind()))
     }
 
     fn finding(&self) -> Finding {
@@ -175,8 +181,10 @@ impl Files {
             crate::panics::trip("files", path.as_os_str().as_encoded_bytes());
         }
         if look != self.loaded && look == *previous {
-            self.reload(&look);
+            let again = self.reload(&look);
             self.loaded = look;
+            // So that the next look differs.
+            self.loaded.files.retain(|path, _| !again.contains(path));
             *previous = Look::default();
         } else {
             *previous = look;
@@ -193,9 +201,11 @@ impl Files {
         }
     }
 
-    fn reload(&mut self, look: &Look) {
+    /// Loads what has changed. Returns the files that may be loaded another time though they do not change.
+    fn reload(&mut self, look: &Look) -> Vec<PathBuf> {
         let mut entries = Vec::new();
         let mut files = Vec::new();
+        let mut again = Vec::new();
         self.problems.retain(|path, _| look.files.contains_key(path) && !look.unreadable.contains_key(path));
         for (path, stamp) in &look.files {
             if self.loaded.files.get(path) == Some(stamp) {
@@ -208,7 +218,12 @@ impl Files {
                     self.problems.remove(path);
                     tracing::info!(file = %path.display(), "file loaded");
                 }
-                Err(error) => self.trouble(path, &error),
+                Err(error) => {
+                    self.trouble(path, &error);
+                    if error.may_pass() {
+                        again.push(path.clone());
+                    }
+                }
             }
         }
         for (path, error) in &look.unreadable {
@@ -231,6 +246,7 @@ impl Files {
         if self.problems.is_empty() {
             self.feed.status().recovered();
         }
+        again
     }
 
     fn trouble(&mut self, path: &Path, error: &LoadError) {

@@ -377,3 +377,30 @@ fn without_descriptors_udp_goes_on_and_the_rest_comes_back_with_them() {
         program.stderr().lines().filter(|line| line.contains("connections cannot be accepted")).count();
     assert!(told <= 3, "{}", program.stderr());
 }
+
+/// [S2] [S3] A file that could not be opened for a moment is tried again, though it has not changed since.
+#[test]
+fn a_file_that_could_not_be_read_for_a_moment_is_read_when_it_can_be() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let entry = |address: &str| {
+        format!("kind: ServiceEntry\nmetadata: {{name: a}}\nspec: {{hosts: [a.global], addresses: [{address}]}}\n")
+    };
+    std::fs::write(file.path(), entry("240.0.0.1")).expect("written");
+    let program = Program::serve(&["--file", file.path().to_str().expect("UTF-8")]);
+    wait_answer(&program, "a.global", "NOERROR 240.0.0.1");
+    let pid = program.pid().to_string();
+    let limit = |soft: &str| {
+        let limit = format!("--nofile={soft}:");
+        let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(status.expect("prlimit runs").success());
+    };
+    limit("1");
+    std::fs::write(file.path(), entry("240.0.0.2")).expect("written");
+    program.log_containing("Too many open files");
+    assert_eq!(answer(&program, "a.global"), "NOERROR 240.0.0.1");
+    limit("1024");
+    wait_answer(&program, "a.global", "NOERROR 240.0.0.2");
+    program.findings(&[]);
+    let told = program.stderr().lines().filter(|line| line.contains("its last good content is served")).count();
+    assert_eq!(told, 1, "{}", program.stderr());
+}
