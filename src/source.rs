@@ -435,7 +435,8 @@ impl Feed {
         self.status.relists.fetch_add(1, Ordering::Release);
         self.status.complete.store(true, Ordering::Relaxed);
         let was_saved = self.status.set_saved(None).is_some();
-        self.status.recovered();
+        // No trouble is over by that: a watch may go on to fail, and each time be made up for by a list.
+        self.status.touch();
         let source = &self.status.name;
         if let Some(first) = first.take() {
             tracing::info!(%source, entries = count, "first complete list");

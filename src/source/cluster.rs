@@ -100,6 +100,7 @@ impl Cluster {
     /// Lists and watches for ever. What it has heard is in the index, so it can be broken off and begun again.
     pub async fn run(&self) {
         let mut backoff = Backoff::default();
+        let mut watched = None;
         self.feed.status().begin();
         loop {
             match discover(&self.client).await {
@@ -110,13 +111,19 @@ impl Cluster {
                 }
                 Ok(None) => {
                     self.absent();
-                    backoff = Backoff::default();
+                    (backoff, watched) = (Backoff::default(), None);
                     tokio::time::sleep(REDISCOVER_ABSENT).await;
                 }
                 Ok(Some(version)) => {
                     self.feed.report(Vec::new());
                     self.feed.status().got_further();
-                    tracing::info!(source = self.feed.status().name(), version, "watching ServiceEntries");
+                    if watched.replace(version) != Some(version) {
+                        tracing::info!(
+                            source = self.feed.status().name(),
+                            version,
+                            "watching ServiceEntries"
+                        );
+                    }
                     self.watch(version, &mut backoff).await;
                 }
             }
@@ -169,10 +176,7 @@ impl Cluster {
                         return;
                     }
                 }
-                Some(Ok(Event::InitDone)) => {
-                    self.feed.reset(std::mem::take(&mut listing).entries);
-                    *backoff = Backoff::default();
-                }
+                Some(Ok(Event::InitDone)) => self.feed.reset(std::mem::take(&mut listing).entries),
                 Some(Ok(Event::Apply(object))) => {
                     #[cfg(test)]
                     crate::panics::trip("cluster", object.json().to_string().as_bytes());

@@ -1,7 +1,9 @@
 //! Watches that end, lie or say nothing.
 
 use super::observer::{Observer, reply};
-use super::{AGE, CHANGES, RELISTS, STEADY, Scenario, UP, change, errors, populate, serve, wait_for_changes};
+use super::{
+    AGE, CHANGES, RELISTS, STEADY, Scenario, UP, change, errors, populate, serve, told, wait_for_changes,
+};
 use crate::api_server::{ApiServer, Fault, Reply};
 use crate::cluster::{metric, spawn, wait_metric};
 use crate::support::wait_until;
@@ -107,6 +109,31 @@ fn a_watch_that_is_too_old_is_replaced_by_a_list() {
         wait_metric(&program, UP, |n| n == 1.0);
         observer.wait_for_a_round();
         observer.finish();
+    }
+}
+
+/// [L2] The list works each time, and ends neither the trouble nor the growth of the pauses: 0.2 s, 0.4 s, 0.8 s, 1.6 s
+/// and then 3 s at the least, so in whatever time there are no more lists than these.
+#[test]
+fn a_watch_that_is_refused_for_ever_is_no_storm_of_lists() {
+    let no_event = Reply::Text(r#"{"type": "ERROR"}"#);
+    for (reply, reason) in [(Reply::Status(410), "gone"), (Reply::Status(504), "server"), (no_event, "decode")] {
+        let (api, program) = serve(ApiServer::start(&["v1"]));
+        let lists = || api.requests().iter().filter(|r| r.contains("limit=500")).count();
+        let (before, begun) = (lists(), std::time::Instant::now());
+        api.set_fault(Fault::watches(reply));
+        change(&api);
+        wait_metric(&program, &errors(reason), |n| n >= 5.0);
+        let (now, seconds) = (lists(), begun.elapsed().as_secs() as usize);
+        assert!(now - before <= seconds + 3, "{} lists in {seconds} s", now - before);
+        assert_eq!(metric(&program, UP), Some(0.0), "{reason}");
+        assert_eq!(told(&program, reason), 1, "{}", program.stderr());
+        let lines = |text: &str| program.stderr().lines().filter(|line| line.contains(text)).count();
+        assert_eq!((lines("works again"), lines("watching ServiceEntries")), (0, 1), "{}", program.stderr());
+        wait_for_changes(&program);
+        api.set_fault(Fault::None);
+        wait_metric(&program, UP, |n| n == 1.0);
+        program.log("source works again", |fields| fields["after"] == reason);
     }
 }
 
