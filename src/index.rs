@@ -204,8 +204,12 @@ impl Index {
 
     /// Replaces the findings of a source itself: an unreadable file, an absent CRD.
     pub fn set_source_findings(&self, partition: Partition, findings: Vec<Finding>) {
-        lock(&self.source_findings).insert(partition, findings);
-        self.version.fetch_add(1, Ordering::Relaxed);
+        let mut all = lock(&self.source_findings);
+        // An absent CRD is told every two seconds, and a search of all entries follows every version.
+        if all.get(&partition).map_or(&[][..], Vec::as_slice) != findings {
+            all.insert(partition, findings);
+            self.version.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Grows with every call that may change findings.

@@ -140,7 +140,12 @@ impl Status {
 
     /// Whether the last attempt succeeded.
     pub fn is_up(&self) -> bool {
-        self.is_complete() && self.lock().now.is_none()
+        self.is_complete() && self.works()
+    }
+
+    /// Whether nothing is wrong.
+    fn works(&self) -> bool {
+        self.lock().now.is_none()
     }
 
     /// Time since the source last answered, or since the start if it never did.
@@ -256,6 +261,12 @@ impl Status {
     /// The source is asked from now on.
     pub fn begin(&self) {
         let _ = self.begun.set(Instant::now());
+    }
+
+    /// The source has been asked for so long.
+    #[cfg(test)]
+    pub(crate) fn begin_before(&self, ago: Duration) {
+        let _ = self.begun.set(Instant::now() - ago);
     }
 
     /// It has answered in part: what failed before is no reason any more to take it for silent.
@@ -417,10 +428,15 @@ impl Feed {
     /// Nothing is there, as far as is known: an empty complete list, unless there is something to answer from, or may be
     /// in a moment.
     pub fn reset_if_waiting(&self) {
-        let first = self.first_list();
-        let stands_in = |first: &FirstList| first.stand_in && self.status.waited() < MOST_PATIENCE;
-        if first.as_ref().is_some_and(|first| !stands_in(first)) {
-            self.deliver(first, Vec::new());
+        let mut first = self.first_list();
+        match &*first {
+            Some(FirstList { stand_in: false, .. }) => self.deliver(first, Vec::new()),
+            // What is saved cannot be had so far: that is waited for no longer, and must not be replaced by nothing.
+            Some(_) if self.status.waited() >= MOST_PATIENCE => {
+                tracing::info!(source = %self.status.name, "no entries, and no word of the disk about saved state");
+                first.take().into_iter().for_each(FirstList::delivered);
+            }
+            _ => {}
         }
     }
 

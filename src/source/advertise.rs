@@ -3,15 +3,20 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Service;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 
-use super::cluster::{Access, AccessError, Backoff, cause, describe_watch, must_restart};
+use super::Status;
+use super::cluster::{Access, AccessError, Backoff, Watches, cause, describe_watch, must_restart};
 use crate::finding::{Code, Finding};
 use crate::index::{Index, Partition};
+
+/// How often the Service is listed however quiet its watch is, so that an API server that has gone back is followed (L2).
+const LIST_AGAIN: Duration = Duration::from_secs(20);
 
 /// `NAMESPACE/NAME` of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +57,9 @@ impl std::str::FromStr for ServiceName {
 pub struct Advertise {
     service: ServiceName,
     api: Api<Service>,
+    watches: Arc<Watches>,
+    /// Of the watch: what it tells is no source of entries.
+    status: Arc<Status>,
     index: Arc<Index>,
     partition: Partition,
 }
@@ -64,65 +72,80 @@ impl Advertise {
         index: Arc<Index>,
         partition: Partition,
     ) -> Result<Advertise, AccessError> {
-        let api = Api::namespaced(access.client()?, &service.namespace);
-        Ok(Advertise { service, api, index, partition })
+        let status = Arc::new(Status::new(format!("Service {service}"), partition));
+        let watches = Watches::new("services", status.clone());
+        let api = Api::namespaced(watches.follow(access.client()?), &service.namespace);
+        Ok(Advertise { service, api, watches, status, index, partition })
     }
 
     /// Runs for ever.
     pub async fn run(&self, publish: impl Fn(Vec<IpAddr>)) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut published) = (Backoff::default(), None);
+        let mut found = |addresses| self.found(addresses, &mut published, &publish);
         loop {
-            self.watch(&publish, &mut backoff).await;
+            self.watch(&mut found, &mut backoff).await;
         }
     }
 
-    /// Watches until a new watcher is needed.
-    async fn watch(&self, publish: &impl Fn(Vec<IpAddr>), backoff: &mut Backoff) {
+    /// Watches until it is to be listed again.
+    async fn watch(&self, found: &mut impl FnMut(Vec<IpAddr>), backoff: &mut Backoff) {
         let config =
             watcher::Config::default().fields(&format!("metadata.name={}", self.service.name)).timeout(40);
         let mut events = pin!(watcher::watcher(self.api.clone(), config));
-        let mut listed = None;
-        let mut troubled = None;
-        while let Some(event) = events.next().await {
-            let addresses = match event {
+        let mut outdated = pin!(async {
+            tokio::select! {
+                () = tokio::time::sleep(LIST_AGAIN) => {}
+                () = self.watches.again.notified() => {}
+            }
+        });
+        let (mut listed, mut complete) = (Vec::new(), false);
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = &mut outdated, if complete => return,
+            };
+            match event {
                 // The beginning of every try, not a success.
-                Ok(Event::Init) => {
-                    listed = None;
-                    continue;
+                Some(Ok(Event::Init)) => (listed, complete) = (Vec::new(), false),
+                Some(Ok(Event::InitApply(service))) => listed = cluster_ips(&service),
+                Some(Ok(Event::InitDone)) => {
+                    complete = true;
+                    found(std::mem::take(&mut listed));
                 }
-                Ok(Event::InitApply(service)) => {
-                    listed = Some(cluster_ips(&service));
-                    continue;
-                }
-                Ok(Event::InitDone) => listed.take().unwrap_or_default(),
-                Ok(Event::Apply(service)) => cluster_ips(&service),
-                Ok(Event::Delete(_)) => Vec::new(),
-                Err(error) => {
+                Some(Ok(Event::Apply(service))) => found(cluster_ips(&service)),
+                Some(Ok(Event::Delete(_))) => found(Vec::new()),
+                Some(Err(error)) => {
                     let (trouble, what) = describe_watch(&error, "services");
-                    if troubled.replace(trouble) != Some(trouble) {
-                        self.report(&format!("its ClusterIPs cannot be watched: {what}"));
-                        tracing::warn!(service = %self.service, "{what}; retrying, its last addresses stay");
-                    }
+                    self.report(&format!("its ClusterIPs cannot be watched: {what}"));
+                    self.status.failed(trouble, &what);
                     backoff.wait().await;
                     if must_restart(&error, trouble) {
                         return;
                     }
-                    continue;
                 }
-            };
-            self.found(addresses, publish);
-            troubled = None;
-            *backoff = Backoff::default();
+                None => return,
+            }
         }
     }
 
-    fn found(&self, addresses: Vec<IpAddr>, publish: &impl Fn(Vec<IpAddr>)) {
+    fn found(
+        &self,
+        addresses: Vec<IpAddr>,
+        published: &mut Option<Vec<IpAddr>>,
+        publish: &impl Fn(Vec<IpAddr>),
+    ) {
         if addresses.is_empty() {
             self.report("it does not exist or has no ClusterIP");
-        } else {
-            tracing::info!(service = %self.service, ?addresses, "advertised addresses");
+        } else if self.status.works() {
             self.index.set_source_findings(self.partition, Vec::new());
         }
+        if published.as_ref() == Some(&addresses) {
+            return;
+        }
+        if !addresses.is_empty() {
+            tracing::info!(service = %self.service, ?addresses, "advertised addresses");
+        }
+        *published = Some(addresses.clone());
         publish(addresses);
     }
 

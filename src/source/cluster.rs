@@ -24,14 +24,14 @@ use kube::api::{Api, ApiResource, GroupVersionKind, ListParams};
 use kube::runtime::watcher::{self, Event};
 
 pub use client::{Access, AccessError, Later};
+pub(super) use watches::Watches;
 
 use self::bounded::TooLarge;
 use self::object::Object;
-use self::watches::Watches;
-use super::{Feed, GROUP, Trouble};
+use super::{Feed, GROUP, Status, Trouble};
 use crate::entry::{EntryId, Origin};
 use crate::finding::{Code, Finding};
-use crate::index::Packed;
+use crate::index::{Packed, Partition};
 use crate::limits::{MOST_ENTRIES, MOST_MESSAGE, MOST_REPLY, PAGE, shorten};
 
 const KIND: &str = "ServiceEntry";
@@ -93,7 +93,6 @@ impl Cluster {
 
     /// There are no credentials to ask with, so far.
     pub fn cannot_ask(feed: &Feed, error: &AccessError) {
-        feed.status().begin();
         feed.status().failed(Trouble::Connection, &error.to_string());
     }
 
@@ -480,6 +479,12 @@ impl Backoff {
         tokio::time::sleep(self.pauses.next().unwrap_or(MAX_DELAY)).await;
         self.last = Instant::now();
     }
+}
+
+/// A client for one watch that changes no answer: it begins once a second at most, and does not go on from the list of
+/// another API server.
+pub(crate) fn paced(client: Client, plural: &'static str, name: String) -> Client {
+    Watches::new(plural, Arc::new(Status::new(name, Partition(0)))).follow(client)
 }
 
 /// A status for each part of the cluster that is watched on its own.

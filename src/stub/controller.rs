@@ -24,6 +24,7 @@ use super::record::State;
 use super::survey::Key;
 use super::tally::Tally;
 use super::write::{MANAGER, WriteError, Writer};
+use crate::source::cluster::paced;
 
 /// How often everything is looked at even if nothing was heard.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -294,6 +295,7 @@ impl Drop for Watches {
 
 /// Tells of every change of one ConfigMap. What is missed meanwhile, the next look finds.
 async fn watch_one(client: Client, (namespace, name): Key, changed: Arc<Notify>) {
+    let client = paced(client, "configmaps", format!("ConfigMap {namespace}/{name}"));
     let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(40);
     let mut events = pin!(watcher::watcher(api, config));

@@ -1,4 +1,5 @@
-//! A scripted API server: discovery, list and watch of ServiceEntries, and every way they go wrong.
+//! A scripted API server: discovery, list and watch of ServiceEntries, and every way they go wrong; and a
+//! Service.
 //!
 //! It speaks HTTP on loopback, over TLS if asked to, keeps objects with resource versions and a log of events, and
 //! serves what the current [`Fault`] lets through. The real one is in `tests/e2e`.
@@ -100,6 +101,8 @@ struct World {
     /// What is written in the place of what, in objects.
     texts: Vec<(String, String)>,
     requests: Vec<String>,
+    /// The ClusterIP of the only Service, if there is one. Of its changes no event tells.
+    cluster_ip: Option<&'static str>,
 }
 
 /// What an API server held at some time.
@@ -154,6 +157,7 @@ impl ApiServer {
             token: None,
             texts: Vec::new(),
             requests: Vec::new(),
+            cluster_ip: None,
         };
         let shared = Shared { world: Arc::new(Mutex::new(world)), changed: watch::Sender::new(0) };
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -253,6 +257,11 @@ impl ApiServer {
             world.version += 1;
             world.events.push((world.version, kind, object));
         });
+    }
+
+    /// The Service `istio-system/globaldns` has this ClusterIP, and no event says so, as after etcd was restored.
+    pub(crate) fn set_cluster_ip(&self, address: &'static str) {
+        self.edit(|world| world.cluster_ip = Some(address));
     }
 
     /// Ends the running watches, as an API server does after the time they asked for.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api_server::{ApiServer, Fault};
+use crate::api_server::{ApiServer, Fault, Reply};
 use crate::dig::dig;
 use crate::support::{Program, globaldns, wait_until};
 
@@ -312,7 +312,34 @@ fn an_advertised_service_that_cannot_be_watched_is_told_once_and_guessed_meanwhi
     let tries = || api.requests().iter().filter(|r| r.contains("/services?")).count();
     wait_until("several tries", || (tries() >= 4).then_some(()));
     assert_eq!(answer(&program, "ns.dns.global"), "NOERROR 127.0.0.1");
-    let told = program.stderr().lines().filter(|l| l.contains("its last addresses stay")).count();
+    let told = program
+        .stderr()
+        .lines()
+        .filter(|l| l.contains("on services failed") && l.contains("answers stay as they are"))
+        .count();
     assert_eq!(told, 1, "{}", program.stderr());
     program.findings(&[("advertise-service", 1)]);
+}
+
+/// [D5] [L2] Also where no event tells of a new ClusterIP; and a watch that ends as it begins is begun once a second.
+#[test]
+fn an_advertised_service_is_listed_again_and_told_when_it_changes() {
+    let api = ApiServer::start(&["v1"]);
+    api.set_cluster_ip("10.0.0.1");
+    let program = serve(&api, &["--advertise-service", "istio-system/globaldns"]);
+    wait_answer(&program, "ns.dns.global", "NOERROR 10.0.0.1");
+    api.set_cluster_ip("10.0.0.2");
+    wait_answer(&program, "ns.dns.global", "NOERROR 10.0.0.2");
+    let tries =
+        || api.requests().iter().filter(|r| r.contains("/services?") && r.contains("watch=true")).count();
+    let (before, begun) = (tries(), std::time::Instant::now());
+    api.set_fault(Fault::watches(Reply::Text("")));
+    wait_until("several watches", || (tries() >= before + 4).then_some(()));
+    let (now, seconds) = (tries(), begun.elapsed().as_secs() as usize);
+    assert!(now - before <= seconds + 3, "{} watches in {seconds} s", now - before);
+    api.set_cluster_ip("10.0.0.3");
+    api.set_fault(Fault::None);
+    wait_answer(&program, "ns.dns.global", "NOERROR 10.0.0.3");
+    let lines = |text: &str| program.stderr().lines().filter(|line| line.contains(text)).count();
+    assert_eq!(lines("advertised addresses"), 3, "{}", program.stderr());
 }

@@ -17,7 +17,7 @@ use super::bounded::is_watch;
 use super::client::Way;
 
 /// The watches of one source.
-pub(super) struct Watches {
+pub(in crate::source) struct Watches {
     plural: &'static str,
     status: Arc<Status>,
     /// The resource version that the last one goes on from; 0 if that is no number.
@@ -25,11 +25,11 @@ pub(super) struct Watches {
     /// The way that the last list's first page has come.
     listed: Mutex<Option<Way>>,
     /// Told when they work again.
-    pub(super) again: Notify,
+    pub(in crate::source) again: Notify,
 }
 
 impl Watches {
-    pub(super) fn new(plural: &'static str, status: Arc<Status>) -> Arc<Watches> {
+    pub(in crate::source) fn new(plural: &'static str, status: Arc<Status>) -> Arc<Watches> {
         Arc::new(Watches {
             plural,
             status,
@@ -40,7 +40,7 @@ impl Watches {
     }
 
     /// A client whose watches are told to the source.
-    pub(super) fn follow(self: &Arc<Self>, client: Client) -> Client {
+    pub(in crate::source) fn follow(self: &Arc<Self>, client: Client) -> Client {
         Client::new(Followed { client, watches: self.clone() }, "default")
     }
 

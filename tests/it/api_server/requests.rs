@@ -36,6 +36,14 @@ pub(super) async fn serve(
     if shared.lock().token.as_deref().is_some_and(|wanted| token != Some(wanted)) {
         return status(401, "Unauthorized");
     }
+    if uri.path() == "/api/v1/namespaces/istio-system/services" && shared.lock().cluster_ip.is_some() {
+        if query.contains_key("watch") {
+            // No ServiceEntry is there that it could tell of.
+            return watch_events(shared, Some("istio-system".to_owned()), &uri, &query).await;
+        }
+        return reply::send(&shared, &uri, |fault| fault.of_list(0), |shared| Some(services(&shared.lock())))
+            .await;
+    }
     let Some(rest) = uri.path().strip_prefix("/apis/networking.istio.io/") else {
         return status(404, "not scripted");
     };
@@ -97,6 +105,13 @@ fn list(world: &mut World, namespace: Option<&str>, first: usize, limit: usize) 
         "kind": "ServiceEntryList", "apiVersion": "networking.istio.io/v1", "items": items,
         "metadata": {"resourceVersion": world.version.to_string(), "continue": token},
     })
+}
+
+fn services(world: &World) -> String {
+    let metadata = json!({"namespace": "istio-system", "name": "globaldns", "resourceVersion": "1"});
+    let service = json!({"metadata": metadata, "spec": {"clusterIPs": [world.cluster_ip]}});
+    let metadata = json!({"resourceVersion": world.version.to_string()});
+    json!({"kind": "ServiceList", "apiVersion": "v1", "items": [service], "metadata": metadata}).to_string()
 }
 
 /// What a running watch says next.
