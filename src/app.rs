@@ -327,7 +327,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     if let (Some(settings), Some(access)) = (&config.stub_domains, &access) {
         let stop = &running.stop_stub_domains;
         running.stub_domains =
-            Some(stub_domains::start(&config, settings, access, reached_at, &metrics, stop)?);
+            Some(stub_domains::start(&config, settings, access, reached_at, &metrics, stop).await?);
     }
     let (index, broken) = (core.index.clone(), running.broken.clone());
     let watch = move || findings::watch(index.clone(), metrics.clone(), broken.clone());

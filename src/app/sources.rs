@@ -36,10 +36,16 @@ pub(super) async fn start(
         tokio::task::spawn_blocking(move || Files::load(paths, feed))
     });
     if let (Some(source), Some(access)) = (&sources.cluster, access) {
-        for (scope, feed) in source.scopes().into_iter().zip(feeds) {
+        let begin = |(scope, feed): (Option<String>, Arc<Feed>)| {
+            // The credentials are a part of asking.
+            feed.status().begin();
             let (access, asked) = (access.clone(), feed.clone());
             let make = move || Cluster::new(&access, scope.clone(), asked.clone());
-            let later = Later::new(make, move |error| Cluster::cannot_ask(&feed, error))?;
+            Later::new(make, move |error| Cluster::cannot_ask(&feed, error))
+        };
+        let all: Vec<_> = source.scopes().into_iter().zip(feeds).map(begin).collect();
+        for later in all {
+            let later = later.begun().await?;
             tokio::spawn(async move {
                 let cluster = Arc::new(later.get().await);
                 let watch = move || {
@@ -65,7 +71,7 @@ pub(super) async fn start(
         let (partition, responder) = (core.extra_partition(), responder.clone());
         let make = move || Advertise::new(&access, service.clone(), index.clone(), partition);
         // The source, which has the same credentials, says so.
-        let later = Later::new(make, |_| ())?;
+        let later = Later::new(make, |_| ()).begun().await?;
         tokio::spawn(async move {
             let parts = Arc::new((later.get().await, responder, reached_at));
             let watch = move || {

@@ -17,7 +17,7 @@ use crate::stub::{DNS_PORT, Stub, engine, lease};
 
 /// Looks after cluster DNS's stub domains; they follow the addresses we are reached at. On a thread of its own: reading
 /// what a cluster is made of takes longer than a change of the name table may (L7).
-pub(super) fn start(
+pub(super) async fn start(
     config: &Config,
     settings: &StubDomains,
     access: &Access,
@@ -51,7 +51,15 @@ pub(super) fn start(
     let client = {
         let _inside = runtime.enter();
         let access = access.clone();
-        Later::new(move || access.client(), |_| ())?
+        Later::new(move || access.client(), |_| ())
+    };
+    let client = match client.begun().await {
+        Ok(client) => client,
+        Err(error) => {
+            // A runtime must not be dropped inside another one in the ordinary way.
+            runtime.shutdown_background();
+            return Err(error.into());
+        }
     };
     let zones = config.table.zones.clone();
     let stub = move |addresses: &[IpAddr]| {

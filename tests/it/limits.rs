@@ -122,8 +122,36 @@ fn files_that_are_none_and_documents_that_are_bombs_are_refused_at_once() {
         let message = refused(&["export", "--file", path]);
         assert!(message.contains("it is no file; what a pipe gives is read once with --file -"), "{message}");
     }
+    let secrets = ["serve", "--file", "examples/gke", "--cookies", "on", "--cookie-secret-file", fifo];
+    let certificate = [
+        "serve",
+        "--file",
+        "examples/gke",
+        "--tls-listen",
+        "127.0.0.1:0",
+        "--tls-cert",
+        fifo,
+        "--tls-key",
+        fifo,
+    ];
+    for arguments in [&secrets[..], &certificate] {
+        let message = refused(&[arguments, &["--listen", "127.0.0.1:0", "--admin-listen", "off"]].concat());
+        assert!(message.contains("it is no file"), "{message}");
+    }
     let message = refused(&["serve", "--kubeconfig", "/dev/zero"]);
     assert!(message.contains("it is a device"), "{message}");
+    for arguments in [&["serve"][..], &["serve", "--context", "c"]] {
+        let mut command = globaldns(arguments);
+        command.env("KUBECONFIG", "/nowhere/kubeconfig:/dev/zero").env_remove("KUBERNETES_SERVICE_HOST");
+        let ended = run(command);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("/nowhere/kubeconfig"), "{}", ended.stderr);
+        let mut command = globaldns(arguments);
+        command.env("KUBECONFIG", "/dev/zero").env_remove("KUBERNETES_SERVICE_HOST");
+        let ended = run(command);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("/dev/zero: it is a device"), "{}", ended.stderr);
+    }
     let message =
         refused(&["compare", "--old", "127.0.0.1:1", "--new", "127.0.0.1:2", "--names", "/dev/zero"]);
     assert!(

@@ -252,7 +252,7 @@ fn state_that_is_damaged_strange_or_old_is_told_once_and_not_used() {
     // Who opens a pipe to read waits for somebody who writes.
     fs::remove_file(world.file()).expect("removed");
     nix::unistd::mkfifo(&world.file(), nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
-    world.expect_unused(&[], "it is not a file");
+    world.expect_unused(&[], "it is no file");
     fs::remove_file(world.file()).expect("removed");
     // Another API server is another cluster.
     fs::write(world.file(), &good).expect("written");
@@ -409,6 +409,22 @@ fn a_credential_plugin_that_fails_at_the_start_is_tried_again_and_saved_state_is
     world.api.apply("foo/c", spec("c.global", "240.0.0.3"));
     fs::write(&works, "").expect("written");
     wait_answer(&program, "c.global", "NOERROR 240.0.0.3");
+    drop(program);
+    // One that hangs holds up nothing, and is waited for.
+    fs::remove_file(&works).expect("removed");
+    let text =
+        format!("#!/bin/sh\nwhile ! test -e {}; do sleep 0.1; done\necho '{credential}'\n", works.display());
+    fs::write(&script, text).expect("written");
+    let mut program = world.spawn(&[]);
+    program.listening();
+    assert_eq!((program.get("/health").0, program.get("/ready").0), (200, 503));
+    program.ready();
+    let used = program.log(USED, |_| true);
+    assert!(used["why"].as_str().is_some_and(|why| why.contains("no complete list")), "{used}");
+    assert_eq!(answer(&program, "a.global"), "NOERROR 240.0.0.1");
+    world.api.apply("foo/d", spec("d.global", "240.0.0.4"));
+    fs::write(&works, "").expect("written");
+    wait_answer(&program, "d.global", "NOERROR 240.0.0.4");
     drop(program);
     // One that is not there is a mistake.
     fs::write(world.api.kubeconfig(), kubeconfig(Path::new("/nowhere")).to_string()).expect("written");

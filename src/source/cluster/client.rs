@@ -4,13 +4,14 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use kube::Client;
 use kube::client::{AuthError, Body, ClientBuilder};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use tokio::task::JoinHandle;
 
 use super::Backoff;
 use super::bounded::Bounded;
@@ -20,6 +21,9 @@ use crate::limits::{MOST_KUBECONFIG, too_large};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence on a connection: above the watch's 40 s, below the 60 s of L4.
 const READ_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// How long the start waits for the first credentials. A plug-in that takes longer is no mistake that could be told.
+const FIRST_TRY: Duration = Duration::from_secs(2);
 
 /// Why the cluster cannot be reached at all: a matter of configuration (exit code 2).
 #[derive(Debug, thiserror::Error)]
@@ -62,43 +66,66 @@ impl From<kube::Error> for AccessError {
 }
 
 /// What needs a client, as soon as there are credentials for one (L2): a plug-in that asks somebody else for them fails
-/// where the network does, and then saved state is there to answer from (L6).
+/// where the network does, or hangs, and then saved state is there to answer from (L6).
 pub struct Later<T> {
-    first: Option<T>,
+    made: Option<T>,
+    trying: Option<Try<T>>,
+    began: Instant,
     make: Arc<dyn Fn() -> Result<T, AccessError> + Send + Sync>,
     failed: Box<dyn Fn(&AccessError) + Send + Sync>,
 }
 
+type Try<T> = JoinHandle<Result<T, AccessError>>;
+
 impl<T: Send + 'static> Later<T> {
-    /// Tries at once. `failed` hears that there are no credentials, each time.
+    /// Begins to try, on a thread of this runtime that may wait: a plug-in is another program. `failed` hears that there
+    /// are no credentials, each time.
     pub fn new(
         make: impl Fn() -> Result<T, AccessError> + Send + Sync + 'static,
         failed: impl Fn(&AccessError) + Send + Sync + 'static,
-    ) -> Result<Later<T>, AccessError> {
-        let first = match make() {
-            Err(error @ AccessError::Credentials(_)) => {
-                failed(&error);
-                None
-            }
-            made => Some(made?),
-        };
-        Ok(Later { first, make: Arc::new(make), failed: Box::new(failed) })
+    ) -> Later<T> {
+        let began = Instant::now();
+        let mut later =
+            Later { made: None, trying: None, began, make: Arc::new(make), failed: Box::new(failed) };
+        later.trying = Some(later.begin());
+        later
+    }
+
+    fn begin(&self) -> Try<T> {
+        let make = self.make.clone();
+        tokio::task::spawn_blocking(move || make())
+    }
+
+    /// Hears of the first try if it ends in time; then what is a mistake is an error. It may have begun in another runtime.
+    pub async fn begun(mut self) -> Result<Later<T>, AccessError> {
+        let Some(mut first) = self.trying.take() else { return Ok(self) };
+        match tokio::time::timeout_at((self.began + FIRST_TRY).into(), &mut first).await {
+            Ok(Ok(Err(error @ AccessError::Credentials(_)))) => (self.failed)(&error),
+            Ok(Ok(made)) => self.made = Some(made?),
+            // It has panicked, and is tried again like everything else.
+            Ok(Err(_)) => {}
+            Err(_) => self.trying = Some(first),
+        }
+        Ok(self)
     }
 
     /// Tries until it is there.
     pub async fn get(mut self) -> T {
         let mut backoff = Backoff::default();
         loop {
-            if let Some(made) = self.first.take() {
+            if let Some(made) = self.made.take() {
                 return made;
             }
-            backoff.wait().await;
-            let make = self.make.clone();
-            // A plug-in is another program, and is waited for.
-            match tokio::task::spawn_blocking(move || make()).await {
-                Ok(Ok(made)) => self.first = Some(made),
+            let trying = match self.trying.take() {
+                Some(trying) => trying,
+                None => {
+                    backoff.wait().await;
+                    self.begin()
+                }
+            };
+            match trying.await {
+                Ok(Ok(made)) => self.made = Some(made),
                 Ok(Err(error)) => (self.failed)(&error),
-                // It has panicked, and is tried again like everything else.
                 Err(_) => {}
             }
         }
@@ -111,6 +138,8 @@ pub struct Access {
     config: Config,
     kubeconfig: Option<PathBuf>,
     context: Option<String>,
+    /// The kubeconfigs it was found in.
+    read: Vec<PathBuf>,
 }
 
 impl Access {
@@ -118,24 +147,20 @@ impl Access {
     pub async fn find(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Access, AccessError> {
         let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
         let named = kubeconfig.is_some() || options.context.is_some();
-        let path = kubeconfig.clone();
+        let paths = kubeconfigs(kubeconfig.as_ref());
         let from_kubeconfig = async move {
-            match path {
-                Some(path) => {
-                    check_size(&path).map_err(|e| e.to_string())?;
-                    let read = Kubeconfig::read_from(&path).map_err(|e| e.to_string())?;
-                    Config::from_custom_kubeconfig(read, &options).await.map_err(|e| e.to_string())
-                }
-                None => Config::from_kubeconfig(&options).await.map_err(|e| e.to_string()),
-            }
+            let read = read(&paths)?;
+            let config =
+                Config::from_custom_kubeconfig(read, &options).await.map_err(|error| error.to_string())?;
+            Ok((config, paths))
         };
-        let mut config = if named {
+        let (mut config, read) = if named {
             from_kubeconfig
                 .await
                 .map_err(|error| AccessError::Kubeconfig { path: kubeconfig.clone(), error })?
         } else {
             match Config::incluster() {
-                Ok(config) => config,
+                Ok(config) => (config, Vec::new()),
                 Err(in_cluster) => from_kubeconfig.await.map_err(|kubeconfig| AccessError::None {
                     in_cluster: in_cluster.to_string(),
                     kubeconfig,
@@ -148,7 +173,7 @@ impl Access {
         config.reset_reader_on_write = true;
         // The default policy waits up to 1,000 s between tries; ours is in the source.
         config.default_retry = false;
-        Ok(Access { config, kubeconfig, context })
+        Ok(Access { config, kubeconfig, context, read })
     }
 
     /// The API server's address, for messages.
@@ -177,6 +202,35 @@ impl Access {
 fn connect(config: &Config) -> Result<Client, AccessError> {
     let builder = ClientBuilder::try_from(config.clone())?;
     Ok(builder.with_layer(&tower::layer::layer_fn(Bounded)).build())
+}
+
+/// The kubeconfigs to read, by the usual rules: what is named, else `$KUBECONFIG`, else the one of the home directory.
+fn kubeconfigs(named: Option<&PathBuf>) -> Vec<PathBuf> {
+    if let Some(path) = named {
+        return vec![path.clone()];
+    }
+    let variable = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let listed: Vec<_> =
+        std::env::split_paths(&variable).filter(|path| !path.as_os_str().is_empty()).collect();
+    match std::env::home_dir() {
+        Some(home) if listed.is_empty() => vec![home.join(".kube").join("config")],
+        _ => listed,
+    }
+}
+
+/// What kubeconfigs say together: in the first one that says something of a thing, as kubectl has it.
+fn read(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
+    if paths.is_empty() {
+        return Err("there is no home directory to look for one in".to_owned());
+    }
+    let one = |path: &PathBuf| {
+        let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        check_size(path).map_err(|error| named(&error))?;
+        Kubeconfig::read_from(path).map_err(|error| named(&error))
+    };
+    paths.iter().try_fold(Kubeconfig::default(), |all, path| {
+        one(path).and_then(|next| all.merge(next).map_err(|error| error.to_string()))
+    })
 }
 
 /// A kubeconfig is read whole. A pipe is as good as a file; a device may never end.
@@ -235,9 +289,10 @@ impl Renewed {
 
     async fn renew(&self, access: &Access, doubt: Doubt) {
         // What came through a pipe was read to its end, and to read on would be to wait for ever.
-        let found = match &access.kubeconfig {
-            Some(path) if !path.is_file() => Ok(access.clone()),
-            _ => Access::find(access.kubeconfig.clone(), access.context.clone()).await,
+        let found = if access.read.iter().all(|path| path.is_file()) {
+            Access::find(access.kubeconfig.clone(), access.context.clone()).await
+        } else {
+            Ok(access.clone())
         };
         // What cannot be read is perhaps being replaced just now.
         let Ok(found) = found else { return };

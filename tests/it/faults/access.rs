@@ -6,7 +6,7 @@ use super::observer::{Observer, reply};
 use super::{CHANGES, STEADY, UP, change, errors, populate, serve, told, wait_for_changes};
 use crate::api_server::{ApiServer, Authority};
 use crate::cluster::{metric, spec, wait_metric};
-use crate::support::wait_until;
+use crate::support::{Program, globaldns, wait_until};
 
 /// [S1] [L2] The kubeconfig names another address from some time on.
 #[test]
@@ -68,7 +68,13 @@ fn a_kubeconfig_that_came_through_a_pipe_is_not_read_again() {
     std::fs::remove_file(&path).expect("removed");
     nix::unistd::mkfifo(&*path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     let writer = std::thread::spawn(move || std::fs::write(path, text));
-    let (api, program) = serve(api);
+    // As the usual place of it, which is a way to name it, too.
+    populate(&api);
+    let mut command = globaldns(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--lameduck", "0s", "--log-format", "json"]).env("KUBECONFIG", api.kubeconfig());
+    command.env_remove("KUBERNETES_SERVICE_HOST");
+    let mut program = Program::spawn(command);
+    program.ready();
     writer.join().expect("no panic").expect("written");
     let observer = Observer::start(program.dns(), &STEADY, &CHANGES);
     api.set_token("another");

@@ -117,7 +117,9 @@ fn a_watch_that_is_too_old_is_replaced_by_a_list() {
 #[test]
 fn a_watch_that_is_refused_for_ever_is_no_storm_of_lists() {
     let no_event = Reply::Text(r#"{"type": "ERROR"}"#);
-    for (reply, reason) in [(Reply::Status(410), "gone"), (Reply::Status(504), "server"), (no_event, "decode")] {
+    for (reply, reason) in
+        [(Reply::Status(410), "gone"), (Reply::Status(504), "server"), (no_event, "decode")]
+    {
         let (api, program) = serve(ApiServer::start(&["v1"]));
         let lists = || api.requests().iter().filter(|r| r.contains("limit=500")).count();
         let (before, begun) = (lists(), std::time::Instant::now());
