@@ -3,8 +3,9 @@
 //! Whoever writes an entry decides how much memory it takes here, and whoever serves a list how long it is. Beyond a
 //! bound there is a finding or an error that names it, and nothing but what is beyond is lost.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Items of `spec.hosts`, `spec.addresses`, `spec.exportTo` and `status.addresses` that are read. Istio's CRD admits 256
@@ -66,6 +67,22 @@ pub fn read_to_string(input: impl Read, most: u64) -> io::Result<String> {
 /// The same of a file, which may be a pipe.
 pub fn read_file(path: &Path, most: u64) -> io::Result<String> {
     read_to_string(File::open(path)?, most)
+}
+
+/// What is no file.
+#[derive(Debug, thiserror::Error)]
+#[error("it is no file")]
+struct NoFile;
+
+/// Opens a file: who opens a pipe waits for somebody who writes, and a device may never end.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(NoFile)) }
+}
+
+/// Whether that is why it was not opened.
+pub fn is_no_file(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<NoFile>())
 }
 
 /// Gives at most `most` octets; a read beyond them fails, so that a part is never taken for the whole.

@@ -10,7 +10,7 @@ mod document;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{BufReader, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,6 +74,7 @@ pub enum LoadError {
 
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
+        _ if limits::is_no_file(error) => "what a pipe gives is read once with --file - < PIPE",
         ErrorKind::FileTooLarge => "divide it into several",
         _ => "check the path and its permissions",
     }
@@ -368,7 +369,7 @@ fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
     let input: Box<dyn Read> = if path == Path::new(STDIN) {
         Box::new(std::io::stdin())
     } else {
-        Box::new(open_file(path).map_err(io)?)
+        Box::new(limits::open_file(path).map_err(io)?)
     };
     let input = BufReader::with_capacity(READ_AHEAD, limits::bounded(input, MOST_FILE));
     let mut file = Reader { origin: origin(path), feed, document: 0, entries: Vec::new() };
@@ -378,17 +379,6 @@ fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
         file.read_yaml(input).map_err(|error| yaml_error(path, error))?;
     }
     Ok(file.entries)
-}
-
-/// Opens a file: who opens a pipe waits for somebody who writes, and a device may never end.
-fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other(
-            "it is no file; what a pipe gives is read once with --file - < PIPE",
-        ));
-    }
-    Ok(file)
 }
 
 /// The entries of one file.

@@ -13,6 +13,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::limits;
+
 /// Octets gathered for one write.
 const WRITE_BEHIND: usize = 64 * 1024;
 /// What the state of a mesh tells is for its owner.
@@ -281,15 +283,10 @@ fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(path)
 }
 
-/// Opens a file, and nothing that would let the reader wait for a writer.
+/// Opens a file, if there is one.
 fn open_file(path: &Path) -> io::Result<Option<File>> {
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
+    match limits::open_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
     }
-    Ok(Some(file))
 }

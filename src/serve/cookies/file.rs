@@ -3,7 +3,6 @@
 //! The file is so small that it is read, not watched: a plain thread does so every [`POLL`], and so sees an editor's
 //! rename and the symlink swap of a mounted Secret alike. What two looks in a row agree on counts (S2).
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Cookies, SECRET, Secrets};
+use crate::limits;
 
 /// Time between two looks.
 const POLL: Duration = Duration::from_millis(400);
@@ -80,7 +80,8 @@ impl Secrets {
 /// The file's octets, and one more than may be if there are more.
 fn content(path: &Path) -> Result<Vec<u8>, SecretsError> {
     let mut content = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LONGEST_FILE as u64 + 1).read_to_end(&mut content));
+    let read =
+        limits::open_file(path).and_then(|file| file.take(LONGEST_FILE as u64 + 1).read_to_end(&mut content));
     match read {
         Ok(_) => Ok(content),
         Err(error) => Err(SecretsError::Io { path: path.to_owned(), reason: error.to_string() }),

@@ -1,6 +1,5 @@
 //! A certificate and its key as they are on disk.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::Paths;
+use crate::limits;
 
 /// Octets read of a file: a chain has a few thousand.
 const MOST: u64 = 1 << 20;
@@ -115,7 +115,7 @@ impl Look {
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut octets = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut octets));
+    let read = limits::open_file(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut octets));
     match read {
         Ok(length) if length as u64 > MOST => Err("it has more than 1 MiB".to_owned()),
         Ok(_) => Ok(octets),
