@@ -301,7 +301,7 @@ impl Work {
 
     /// Saves every source that has changed; says how long the next look has to wait, if anything was tried.
     fn save(&mut self, last: bool) -> Option<Duration> {
-        if self.sources.first().is_some_and(|kept| kept.feed.index().is_broken()) {
+        if self.is_broken() {
             return None;
         }
         let begun = Instant::now();
@@ -335,6 +335,11 @@ impl Work {
         Some(pause.max(average).max(begun.elapsed() * 3))
     }
 
+    /// Whether the index is (L9), which all sources have in common.
+    fn is_broken(&self) -> bool {
+        self.sources.first().is_some_and(|kept| kept.feed.index().is_broken())
+    }
+
     fn which(&self, passes: impl Fn(&Kept) -> bool) -> Vec<usize> {
         (0..self.sources.len()).filter(|at| passes(&self.sources[*at])).collect()
     }
@@ -343,10 +348,8 @@ impl Work {
     fn replace(&mut self, due: &mut Vec<usize>, written: &mut u64) -> Result<(), Failure> {
         // Of a directory that is new to us, nothing is known.
         let mut whole = self.directory.lock()?;
-        if whole {
-            let known: Vec<_> = self.sources.iter().map(|kept| kept.feed.status().name()).collect();
-            self.directory.forget_others(&known, self.settings.max_age)?;
-        }
+        let known: Vec<_> = self.sources.iter().map(|kept| kept.feed.status().name()).collect();
+        self.directory.forget_others(&known, self.settings.max_age)?;
         loop {
             if whole {
                 *due = self.which(|kept| kept.feed.status().is_complete());
@@ -359,6 +362,10 @@ impl Work {
             if others.iter().any(|at| !due.contains(at)) {
                 whole = true;
                 continue;
+            }
+            // It may have broken meanwhile, with half of a change in what was copied.
+            if self.is_broken() {
+                return Ok(());
             }
             batch.commit()?;
             for Made { at, now, heard, size } in made {
