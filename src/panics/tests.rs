@@ -11,6 +11,7 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::app::{self, Running};
@@ -85,6 +86,28 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 async fn until_ready(running: &Running) {
     until("readiness", || running.is_ready()).await;
+}
+
+/// Waits until the metrics tell of one finding of each of these codes.
+async fn until_found(running: &Running, codes: &[&str]) {
+    let begun = Instant::now();
+    loop {
+        let admin = running.admin.expect("an admin listener");
+        let mut stream = tokio::net::TcpStream::connect(admin).await.expect("it accepts");
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("sent");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await.expect("a page");
+        let is_found = |code: &&str| {
+            page.lines().any(|line| {
+                line.starts_with(&format!("globaldns_findings{{code=\"{code}\"")) && line.ends_with(" 1")
+            })
+        };
+        if codes.iter().all(is_found) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain for {codes:?}: {page}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// [L9]
@@ -179,6 +202,7 @@ async fn a_file_or_an_entry_that_makes_us_panic_costs_only_itself() {
     until("d.global", || rcode(server, "d.global") == "NOERROR").await;
     assert_eq!(rcode(server, "c.global"), "NXDOMAIN");
     assert_eq!(count(Place::Files), files + 1);
+    until_found(&running, &["entry-unread", "file-unreadable"]).await;
     // The look itself: until it is gone, nothing else is loaded. Then all is.
     write(directory.path(), "panic-files.json", "e", "e.global");
     until("a panic of the look", || count(Place::Files) >= files + 3).await;
@@ -229,11 +253,16 @@ async fn a_save_that_panics_is_tried_again() {
     for (directory, expected) in [(&good, 0), (&bad, 1)] {
         let mut config = from_files(directory);
         let state = directory.with_extension("state");
+        let saved = state.join("files.state");
+        if expected > 0 {
+            std::fs::create_dir(&state).expect("a directory");
+            std::fs::write(&saved, "what was saved").expect("written");
+        }
         config.state = Some(State { directory: state.clone(), max_age: Duration::from_secs(60) });
         let running = app::start(config).await.expect("it starts");
         until_ready(&running).await;
         if expected == 0 {
-            until("a save", || state.join("files.state").exists()).await;
+            until("a save", || saved.exists()).await;
         }
         until("the panics", || count(Place::State) >= panics + expected).await;
         assert_eq!(rcode(running.dns[0], "a.global"), "NOERROR");
@@ -243,6 +272,8 @@ async fn a_save_that_panics_is_tried_again() {
             file.as_ref().is_ok_and(|file| file.path().extension().is_some_and(|ending| ending == "new"))
         });
         assert_eq!(unfinished.count(), 0);
+        let stays = std::fs::read(&saved).expect("a file") == b"what was saved";
+        assert_eq!(stays, expected > 0);
     }
     // Every try, and the last one.
     assert!(count(Place::State) >= panics + 2);

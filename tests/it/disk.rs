@@ -10,7 +10,16 @@ use crate::cluster::{answer, spawn, spec, wait_answer, wait_metric};
 use crate::support::Program;
 
 const SAVED: &str = "globaldns_state_saves_total{source=\"kubernetes\",result=\"success\"}";
+/// Set where all is there that tests need.
+const AS_ROOT: &str = "GLOBALDNS_TESTS_AS_ROOT";
 const FAILED: &str = "globaldns_state_saves_total{source=\"kubernetes\",result=\"failure\"}";
+
+/// Says so, or fails where it has to be shown.
+fn not_shown<T>(what: &str, want: &str) -> Option<T> {
+    println!("not shown: {what}, for want {want}");
+    assert!(std::env::var_os(AS_ROOT).is_none(), "{AS_ROOT} is set, so this has to be shown");
+    None
+}
 
 /// A file system of its own, until it is dropped.
 pub(crate) struct Disk {
@@ -32,8 +41,7 @@ impl Disk {
         // Both are there where there is root.
         let made = Command::new("mkfs.ext4").args(["-q", image]).status();
         if !made.is_ok_and(|status| status.success()) {
-            println!("not shown: what happens on a disk that hangs, for want of mkfs.ext4");
-            return None;
+            return not_shown("what happens on a disk that hangs", "of mkfs.ext4");
         }
         Disk::mount(parent, &["-o", "loop,errors=remount-ro", image])
     }
@@ -43,12 +51,7 @@ impl Disk {
         std::fs::create_dir(&path).expect("a directory");
         match Command::new("mount").args(what).arg(&path).output() {
             Ok(output) if output.status.success() => Some(Disk { path, frozen: false }),
-            said => {
-                println!(
-                    "not shown: what happens on such a disk, for want of the right to mount one: {said:?}"
-                );
-                None
-            }
+            said => not_shown("what happens on such a disk", &format!("of the right to mount one: {said:?}")),
         }
     }
 
