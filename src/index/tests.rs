@@ -561,6 +561,7 @@ fn findings_of_sources_are_kept_apart_and_every_change_moves_the_version() {
     let version = i.version();
     i.put(entry("a/x", 1, &["x.com"], &[]));
     i.drop_object("a/never-seen");
+    i.set_source_findings(P1, vec![finding]);
     assert_eq!(i.version(), version, "nothing has changed");
     assert_eq!(i.codes(), ["crd-absent serviceentries ", "host-outside-zones a/x x.com"]);
     i.set_source_findings(P1, vec![]);

@@ -60,31 +60,36 @@ fn a_new_token_is_used_as_soon_as_the_old_one_is_refused() {
 /// [S1] [L2] A pipe was read to its end: another look at it would wait for somebody to write.
 #[test]
 fn a_kubeconfig_that_came_through_a_pipe_is_not_read_again() {
-    let api = ApiServer::start(&["v1"]);
-    api.write_kubeconfig(&json!({}), &json!({"token": "ours"}));
-    api.set_token("ours");
-    let path = api.kubeconfig().to_owned();
-    let text = std::fs::read(&path).expect("a kubeconfig");
-    std::fs::remove_file(&path).expect("removed");
-    nix::unistd::mkfifo(&*path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-    let writer = std::thread::spawn(move || std::fs::write(path, text));
-    // As the usual place of it, which is a way to name it, too.
-    populate(&api);
-    let mut command = globaldns(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-    command.args(["--lameduck", "0s", "--log-format", "json"]).env("KUBECONFIG", api.kubeconfig());
-    command.env_remove("KUBERNETES_SERVICE_HOST");
-    let mut program = Program::spawn(command);
-    program.ready();
-    writer.join().expect("no panic").expect("written");
-    let observer = Observer::start(program.dns(), &STEADY, &CHANGES);
-    api.set_token("another");
-    api.end_watches();
-    change(&api);
-    wait_metric(&program, &errors("unauthorized"), |n| n >= 3.0);
-    api.set_token("ours");
-    wait_for_changes(&program);
-    observer.wait_for_a_round();
-    observer.finish();
+    for by_flag in [true, false] {
+        let api = ApiServer::start(&["v1"]);
+        api.write_kubeconfig(&json!({}), &json!({"token": "ours"}));
+        api.set_token("ours");
+        let path = api.kubeconfig().to_owned();
+        let text = std::fs::read(&path).expect("a kubeconfig");
+        std::fs::remove_file(&path).expect("removed");
+        nix::unistd::mkfifo(&*path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        let writer = std::thread::spawn(move || std::fs::write(path, text));
+        populate(&api);
+        let mut command = globaldns(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.args(["--lameduck", "0s", "--log-format", "json"]).env_remove("KUBERNETES_SERVICE_HOST");
+        if by_flag {
+            command.args(["--kubeconfig", api.kubeconfig()]);
+        } else {
+            command.env("KUBECONFIG", api.kubeconfig());
+        }
+        let mut program = Program::spawn(command);
+        program.ready();
+        writer.join().expect("no panic").expect("written");
+        let observer = Observer::start(program.dns(), &STEADY, &CHANGES);
+        api.set_token("another");
+        api.end_watches();
+        change(&api);
+        wait_metric(&program, &errors("unauthorized"), |n| n >= 3.0);
+        api.set_token("ours");
+        wait_for_changes(&program);
+        observer.wait_for_a_round();
+        observer.finish();
+    }
 }
 
 /// [L2] [S1] [D9]
