@@ -224,9 +224,13 @@ fn read(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
         return Err("there is no home directory to look for one in".to_owned());
     }
     let one = |path: &PathBuf| {
-        let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        check_size(path).map_err(|error| named(&error))?;
-        Kubeconfig::read_from(path).map_err(|error| named(&error))
+        // Whoever reports it names the only one.
+        let named = |error: String| match paths {
+            [_] => error,
+            _ => format!("{}: {error}", path.display()),
+        };
+        check_size(path).map_err(|error| named(error.to_string()))?;
+        Kubeconfig::read_from(path).map_err(|error| named(error.to_string()))
     };
     paths.iter().try_fold(Kubeconfig::default(), |all, path| {
         one(path).and_then(|next| all.merge(next).map_err(|error| error.to_string()))
