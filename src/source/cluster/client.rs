@@ -148,8 +148,9 @@ impl Access {
         let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
         let named = kubeconfig.is_some() || options.context.is_some();
         let paths = kubeconfigs(kubeconfig.as_ref());
+        let given = kubeconfig.is_some();
         let from_kubeconfig = async move {
-            let read = read(&paths)?;
+            let read = read(&paths, given)?;
             let config =
                 Config::from_custom_kubeconfig(read, &options).await.map_err(|error| error.to_string())?;
             Ok((config, paths))
@@ -218,17 +219,15 @@ fn kubeconfigs(named: Option<&PathBuf>) -> Vec<PathBuf> {
     }
 }
 
-/// What kubeconfigs say together: in the first one that says something of a thing, as kubectl has it.
-fn read(paths: &[PathBuf]) -> Result<Kubeconfig, String> {
+/// What kubeconfigs say together: in the first one that says something of a thing, as kubectl has it. An error names the
+/// one that it is about, unless that was `given`.
+fn read(paths: &[PathBuf], given: bool) -> Result<Kubeconfig, String> {
     if paths.is_empty() {
         return Err("there is no home directory to look for one in".to_owned());
     }
     let one = |path: &PathBuf| {
-        // Whoever reports it names the only one.
-        let named = |error: String| match paths {
-            [_] => error,
-            _ => format!("{}: {error}", path.display()),
-        };
+        // Whoever gave a path names it himself.
+        let named = |error: String| if given { error } else { format!("{}: {error}", path.display()) };
         check_size(path).map_err(|error| named(error.to_string()))?;
         Kubeconfig::read_from(path).map_err(|error| named(error.to_string()))
     };
