@@ -395,7 +395,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_saved_and_brings_back_nothing_tha
 /// [L6] The same many times.
 #[test]
 #[ignore = "takes minutes: tests/kill/run [ROUNDS] [SEED]"]
-fn two_hundred_kills_lose_nothing() {
+fn many_kills_lose_nothing() {
     let number = |name: &str, default: u64| {
         std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
     };
