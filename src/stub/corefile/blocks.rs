@@ -53,6 +53,8 @@ pub(super) fn parse<'t>(text: &'t str, process: &Process<'_>) -> Result<Parts<'t
 
 struct Key<'t> {
     token: Token<'t>,
+    /// Where it begins, or the empty words before it, which mean nothing and are nothing on their own.
+    begin: usize,
     /// As it is written, without the comma after it.
     raw: String,
     /// With the values of its variables, where they are known.
@@ -113,7 +115,7 @@ impl<'t> Parser<'t, '_> {
         self.place = Place::Top;
         let (keys, ended) = self.keys()?;
         self.opaque = false;
-        let Some(first) = keys.first().map(|key| key.token.clone()) else {
+        let Some((first, begin)) = keys.first().map(|key| (key.token.clone(), key.begin)) else {
             if ended {
                 return Ok(());
             }
@@ -146,7 +148,7 @@ impl<'t> Parser<'t, '_> {
         self.parts.servers.push(Server {
             claims,
             directives,
-            span: Span { start: first.span.start, end: close.span.end },
+            span: Span { start: begin, end: close.span.end },
             line: first.line,
             copied: copied || close.copied,
             opaque: self.opaque,
@@ -158,6 +160,7 @@ impl<'t> Parser<'t, '_> {
     fn keys(&mut self) -> Result<(Vec<Key<'t>>, bool), Refusal> {
         let mut keys = Vec::new();
         let mut expects_another = false;
+        let mut begin = None;
         loop {
             let token = self.current().cloned();
             let text = token.as_ref().map_or("", |token| &token.text);
@@ -165,6 +168,7 @@ impl<'t> Parser<'t, '_> {
             let value = known.as_deref().unwrap_or(text);
             if value == "import" && self.begins_line() {
                 let among_keys = !keys.is_empty();
+                begin = None;
                 if self.import()? == ImportKind::Snippet || !among_keys {
                     continue;
                 }
@@ -183,11 +187,15 @@ impl<'t> Parser<'t, '_> {
             if value == "}" {
                 return Err(broken(self.line(), "a brace is closed that was not opened"));
             }
+            if let Some(empty) = token.as_ref().filter(|token| value.is_empty() && !token.copied) {
+                begin.get_or_insert(empty.span.start);
+            }
             if let Some(token) = token.as_ref().filter(|_| !value.is_empty()) {
                 expects_another = value.ends_with(',');
                 let bare = |text: &str| text.strip_suffix(',').unwrap_or(text).to_owned();
                 let value = known.as_deref().map(bare);
-                keys.push(Key { token: token.clone(), raw: bare(text), value });
+                let begin = begin.take().unwrap_or(token.span.start);
+                keys.push(Key { token: token.clone(), begin, raw: bare(text), value });
             }
             if !self.next() {
                 if expects_another {
