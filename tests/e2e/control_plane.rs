@@ -217,6 +217,10 @@ impl ControlPlane {
     }
 
     fn reset(&mut self) {
+        // A test that failed may have left it as it was.
+        if self.api_server.is_some() {
+            self.freeze_api_server(false);
+        }
         self.start_api_server();
         self.cluster.reset();
     }
