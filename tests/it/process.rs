@@ -385,14 +385,20 @@ fn without_descriptors_udp_goes_on_and_the_rest_comes_back_with_them() {
 /// [S2] [S3] A file that could not be opened for a moment is tried again, though it has not changed since.
 #[test]
 fn a_file_that_could_not_be_read_for_a_moment_is_read_when_it_can_be() {
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (file, next) = (directory.path().join("a.yaml"), directory.path().join("next"));
     let entry = |address: &str| {
         format!(
             "kind: ServiceEntry\nmetadata: {{name: a}}\nspec: {{hosts: [a.global], addresses: [{address}]}}\n"
         )
     };
-    std::fs::write(file.path(), entry("240.0.0.1")).expect("written");
-    let program = Program::serve(&["--file", file.path().to_str().expect("UTF-8")]);
+    // Never half of it: that would be another trouble.
+    let write = |address: &str| {
+        std::fs::write(&next, entry(address)).expect("written");
+        std::fs::rename(&next, &file).expect("renamed");
+    };
+    write("240.0.0.1");
+    let program = Program::serve(&["--file", file.to_str().expect("UTF-8")]);
     wait_answer(&program, "a.global", "NOERROR 240.0.0.1");
     let pid = program.pid().to_string();
     let limit = |soft: &str| {
@@ -401,7 +407,7 @@ fn a_file_that_could_not_be_read_for_a_moment_is_read_when_it_can_be() {
         assert!(status.expect("prlimit runs").success());
     };
     limit("1");
-    std::fs::write(file.path(), entry("240.0.0.2")).expect("written");
+    write("240.0.0.2");
     program.log_containing("Too many open files");
     assert_eq!(answer(&program, "a.global"), "NOERROR 240.0.0.1");
     limit("1024");
