@@ -163,20 +163,24 @@ impl Files {
         let mut pauses = Pauses::default();
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
             std::thread::park_timeout(pause);
-            let begun = Instant::now();
-            if contain(Place::Files, || self.follow_once(&mut previous)).is_none() {
-                // What has changed since the last look that was finished is still what differs from it.
-                previous = Look::default();
-                pause = pauses.pause();
-                continue;
-            }
-            // Never more than a tenth of one CPU, however many files there are.
-            pause = POLL.max(begun.elapsed() * 9);
+            pause = match contain(Place::Files, || self.follow_once(&mut previous)) {
+                // Looking takes no more than a tenth of one CPU, however many files there are.
+                Some(looking) => POLL.max(looking * 9),
+                None => {
+                    // What has changed since the last look that was finished is still what differs from it.
+                    previous = Look::default();
+                    pauses.pause()
+                }
+            };
         }
     }
 
-    fn follow_once(&mut self, previous: &mut Look) {
+    /// Looks, and loads what has changed. Returns how long it took to look: who writes much waits for what that takes to
+    /// load, and for no more.
+    fn follow_once(&mut self, previous: &mut Look) -> Duration {
+        let begun = Instant::now();
         let look = self.look_leniently();
+        let looking = begun.elapsed();
         #[cfg(test)]
         for path in look.files.keys().filter(|path| !self.loaded.files.contains_key(*path)) {
             crate::panics::trip("files", path.as_os_str().as_encoded_bytes());
@@ -193,6 +197,7 @@ impl Files {
                 self.feed.status().touch();
             }
         }
+        looking
     }
 
     fn look_leniently(&self) -> Look {

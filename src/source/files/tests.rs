@@ -291,6 +291,24 @@ fn a_file_of_many_thousand_entries_loads() {
     assert_eq!(w.index.table().zones().iter().map(|z| z.hosts()).sum::<usize>(), 20_000);
 }
 
+/// [S2] The pause after a look is for looking: when it counted loading too, a file of 100,000 entries that was written
+/// again was not looked at for a minute and a half.
+#[test]
+fn what_loading_takes_is_not_waited_for_again() {
+    let w = World::new();
+    let all: String = (0..5_000).map(|i| format!("---\n{}", entry(&format!("h{i}"), "240.0.0.1"))).collect();
+    w.write("all.yaml", "");
+    let mut files = w.load(&["all.yaml"]).expect("loads");
+    w.write("all.yaml", &all);
+    let mut previous = Look::default();
+    files.follow_once(&mut previous);
+    let begun = Instant::now();
+    let looking = files.follow_once(&mut previous);
+    let took = begun.elapsed();
+    assert_eq!(w.hosts().len(), 5_000);
+    assert!(looking * 10 < took, "looking took {looking:?} of {took:?}");
+}
+
 /// [S2] [S3] `kind` decides at the end whether `items` were entries.
 #[test]
 fn items_of_what_is_no_list_do_not_count() {
