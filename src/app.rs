@@ -64,7 +64,8 @@ struct Core {
 impl Core {
     fn new(config: &TableConfig, readiness: Readiness) -> Result<Core, ConfigError> {
         let table = Arc::new(Table::new(config.zones(unix_now())?));
-        let index = Arc::new(Index::new(config.policy.clone(), table, unix_now));
+        let index = Index::new(config.policy.clone(), table, unix_now).diagnosing(config.diagnoses);
+        let index = Arc::new(index);
         let rules = Arc::new(config.rules.clone());
         let mut names = Vec::new();
         if !config.sources.files.is_empty() {

@@ -25,6 +25,10 @@ pub struct ConfigError(pub String);
 pub struct TableConfig {
     /// `--zone` (Z1).
     pub zones: Vec<Name>,
+    /// The reverse zones of `--reverse` (D22).
+    pub reverse: Vec<Name>,
+    /// `--txt` (D24).
+    pub diagnoses: bool,
     /// `--cluster-domain` (Z2).
     pub cluster_domain: Name,
     /// `--zone-owner` (O6).
@@ -49,7 +53,9 @@ impl TableConfig {
         Zones::new(self.zones.clone(), self.cluster_domain.clone(), now)
             .map_err(|error| ConfigError(format!("--zone: {error}")))?
             .owned_by(self.zone_owners.clone())
-            .map_err(|error| ConfigError(format!("--zone-owner: {error}")))
+            .map_err(|error| ConfigError(format!("--zone-owner: {error}")))?
+            .with_reverse(self.reverse.clone(), now)
+            .map_err(|error| ConfigError(format!("--reverse: {error}")))
     }
 }
 

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::finding::{Code, Finding};
 use crate::zone::Host;
+use crate::zone::extra::Service;
 
 /// Default and range of a TTL in seconds (D2).
 pub const TTL_RANGE: std::ops::RangeInclusive<u32> = 1..=3600;
@@ -32,6 +33,8 @@ pub struct Rules {
     pub skip_resolution_none: bool,
     /// `--public-only` (O5).
     pub public_only: bool,
+    /// `--srv` (D23).
+    pub services: bool,
 }
 
 /// Where an entry came from: its identity, and the last part of its rank (O1).
@@ -78,6 +81,7 @@ impl Entry {
             allocated: false,
             ttl: None,
             claims: Vec::new(),
+            services: Vec::new(),
             findings: vec![finding],
             outside: Vec::new(),
         }
@@ -138,6 +142,8 @@ pub struct Entry {
     pub ttl: Option<u32>,
     /// Its hosts in our zones.
     pub claims: Vec<Claim>,
+    /// Its named ports (D23); empty unless they are asked for.
+    pub services: Vec<Service>,
     /// What is wrong with it, but for `outside`.
     pub findings: Vec<Finding>,
     /// Hosts outside every zone (H2) with their position: in a large mesh most hosts are, so they become

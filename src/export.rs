@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::index::Index;
-use crate::wire::name;
+use crate::wire::name::{self, Name};
 use crate::zone::answer::{AnswersRef, Family};
-use crate::zone::{Host, SOA_TIMERS};
+use crate::zone::extra::{PRIORITY, Service, WEIGHT};
+use crate::zone::{Host, SOA_TIMERS, reverse};
 
 /// A copy of the table, sorted.
 #[derive(Debug, Serialize)]
@@ -31,6 +32,9 @@ pub struct ExportedZone {
     pub serial: u32,
     /// In canonical order (RFC 4034 section 6.1): by labels, the last one first.
     pub hosts: Vec<ExportedHost>,
+    /// Of a reverse zone (D22), in the order of addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pointers: Vec<ExportedPointer>,
     /// Nested zones of ours to delegate to (Z3).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub delegations: Vec<String>,
@@ -47,8 +51,31 @@ pub struct ExportedHost {
     pub a: Vec<IpAddr>,
     /// IPv6 addresses in listed order.
     pub aaaa: Vec<IpAddr>,
+    /// Its services, sorted (D23).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ExportedService>,
     /// The entries the answer comes from; empty for `--default-address`.
     pub owners: Vec<String>,
+}
+
+/// A service of a host: an SRV record.
+#[derive(Debug, Serialize)]
+pub struct ExportedService {
+    /// What is put in front of the host: `_http._tcp`.
+    pub service: String,
+    /// Its number.
+    pub port: u16,
+}
+
+/// The PTR records of one address.
+#[derive(Debug, Serialize)]
+pub struct ExportedPointer {
+    /// The address.
+    pub address: IpAddr,
+    /// Seconds.
+    pub ttl: u32,
+    /// The hosts it has, as they are answered.
+    pub hosts: Vec<String>,
 }
 
 impl Exported {
@@ -62,12 +89,22 @@ impl Exported {
                 by_zone.entry(zone.index()).or_default().push((host, exported));
             }
         });
+        let mut pointers: BTreeMap<usize, Vec<ExportedPointer>> = BTreeMap::new();
+        for address in index.table().pointed_addresses() {
+            if let Some((zone, _)) = zones.covering(reverse::name_of(address).wire()) {
+                let pointed = index.table().pointed(address);
+                let hosts = pointed.hosts.iter().map(ToString::to_string).collect();
+                let exported = ExportedPointer { address, ttl: pointed.ttl, hosts };
+                pointers.entry(zone.index()).or_default().push(exported);
+            }
+        }
         let zones = zones
             .iter()
             .map(|zone| ExportedZone {
                 zone: zone.apex().to_string(),
                 serial: zone.serial(),
                 hosts: in_order(by_zone.remove(&zone.index()).unwrap_or_default()),
+                pointers: pointers.remove(&zone.index()).unwrap_or_default(),
                 delegations: zones.children(zone).map(|child| child.apex().to_string()).collect(),
             })
             .collect();
@@ -92,8 +129,20 @@ impl ExportedHost {
             ttl: answers.ttl(),
             a: answers.addresses(Family::V4).collect(),
             aaaa: answers.addresses(Family::V6).collect(),
+            services: answers
+                .extra()
+                .into_iter()
+                .flat_map(|extra| extra.services())
+                .map(ExportedService::of)
+                .collect(),
             owners: index.owners(host).iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+impl ExportedService {
+    fn of(service: &Service) -> ExportedService {
+        ExportedService { service: service.to_string(), port: service.port }
     }
 }
 
@@ -110,6 +159,12 @@ pub fn zone_file(zone: &ExportedZone, exported: &Exported, name_server: &[IpAddr
             out,
             "; wildcards here follow RFC 4592; globaldns itself lets no sibling name block them"
         );
+        if zone.hosts.iter().any(|host| host.host.starts_with("*.") && !host.services.is_empty()) {
+            let _ = writeln!(
+                out,
+                "; services of wildcards are left out: their names cannot be written in a zone file"
+            );
+        }
     }
     let _ = writeln!(out, "$ORIGIN {apex}.\n$TTL {ttl}");
     let _ = writeln!(
@@ -130,6 +185,19 @@ pub fn zone_file(zone: &ExportedZone, exported: &Exported, name_server: &[IpAddr
     for host in &zone.hosts {
         for address in host.a.iter().chain(&host.aaaa) {
             let _ = writeln!(out, "{}. {} IN {} {address}", host.host, host.ttl, record_type(address));
+        }
+        let ExportedHost { host, ttl, services, .. } = host;
+        for ExportedService { service, port } in services.iter().filter(|_| !host.starts_with("*.")) {
+            let owner = format!("{service}.{host}");
+            // Nobody can ask for a longer one.
+            if Name::parse(&owner).is_ok() {
+                let _ = writeln!(out, "{owner}. {ttl} IN SRV {PRIORITY} {WEIGHT} {port} {host}.");
+            }
+        }
+    }
+    for ExportedPointer { address, ttl, hosts } in &zone.pointers {
+        for host in hosts {
+            let _ = writeln!(out, "{}. {ttl} IN PTR {host}.", reverse::name_of(*address));
         }
     }
     out

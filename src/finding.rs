@@ -97,7 +97,9 @@ codes! {
     LimitExceeded "limit-exceeded" Error,
     /// `<hostname>`, `$(…)` and the like: a template that was not filled in (H1).
     Placeholder "placeholder" Error,
-    /// `dns.<zone>` or `ns.dns.<zone>` (D5), or a probe's name (D18).
+    /// A port that no SRV record can be made of (D23).
+    PortInvalid "port-invalid" Warning,
+    /// `dns.<zone>` or `ns.dns.<zone>` (D5), a probe's name (D18), or one of a reverse zone (D22).
     HostReserved "host-reserved" Error,
     /// No hosts at all.
     HostsEmpty "hosts-empty" Warning,

@@ -31,7 +31,8 @@ use crate::finding::Finding;
 use crate::limits::MOST_ADDRESSES;
 use crate::panics::{self, Place};
 use crate::zone::answer::Answers;
-use crate::zone::{Host, Table};
+use crate::zone::extra::Extra;
+use crate::zone::{Host, Stale, Table};
 use arena::{Arena, Number};
 pub use packed::Packed;
 use packed::{ClaimView, Paths, View};
@@ -60,6 +61,8 @@ const MOST_CLAIMS_UNLISTED: usize = 32;
 /// The index. Share it by reference; every method takes `&self`.
 pub struct Index {
     policy: Policy,
+    /// `--txt` (D24).
+    diagnoses: bool,
     table: Arc<Table>,
     clock: Clock,
     hasher: RandomState,
@@ -123,6 +126,7 @@ impl Index {
     pub fn new(policy: Policy, table: Arc<Table>, clock: Clock) -> Index {
         Index {
             policy,
+            diagnoses: false,
             table,
             clock,
             hasher: RandomState::default(),
@@ -135,6 +139,11 @@ impl Index {
             copying: Mutex::default(),
             broken: AtomicBool::new(false),
         }
+    }
+
+    /// The same, keeping with every host the entries that its answers come from (D24).
+    pub fn diagnosing(self, diagnoses: bool) -> Index {
+        Index { diagnoses, ..self }
     }
 
     /// The table this index publishes to.
@@ -292,6 +301,7 @@ impl Index {
         let now = (self.clock)();
         self.table.expect(changes.iter().filter(|change| change.comes).count());
         let mut gone = Vec::new();
+        let mut stale = Stale::default();
         let mut made = Made::default();
         for group in changes.chunk_by(|a, b| a.hash == b.hash && key(a) == key(b)) {
             let Some(claim) = entries.claim(group[0].claim) else { continue };
@@ -310,14 +320,15 @@ impl Index {
             let answered = answers.is_some();
             let owner = self.remember(entries, &host, claims, listed, answered);
             if answered {
-                self.table.set(&host, answers, owner, now);
+                self.table.publish(&host, answers, owner, now, &mut stale);
             } else {
                 gone.push(host);
             }
         }
         for host in gone {
-            self.table.set(&host, None, None, now);
+            self.table.publish(&host, None, None, now, &mut stale);
         }
+        self.table.retire(stale, now);
     }
 
     /// Every live claim to a host, and whether they are listed.
@@ -394,15 +405,23 @@ impl Index {
         if winners.is_empty() {
             let mut takers = claimants.iter().filter(|c| !c.entry.is_resolution_none()).peekable();
             takers.peek()?;
-            return Answers::new(&policy.default_addresses, ttl(&mut takers));
+            let takers: Vec<_> = takers.collect();
+            let answers = Answers::new(&policy.default_addresses, ttl(&mut takers.iter().copied()));
+            return answers.map(|answers| answers.with_extra(self.extra(&takers)));
         }
         let ttl = ttl(&mut winners.iter().copied());
         if let [winner] = winners[..] {
-            return made.of(&winner.claim, ttl);
+            return made.of(&winner.claim, ttl, || self.extra(&winners));
         }
         let addresses: Vec<IpAddr> =
             merged(&winners).map(|(_, address)| address).take(MOST_ADDRESSES).collect();
-        Answers::new(&addresses, ttl)
+        Answers::new(&addresses, ttl).map(|answers| answers.with_extra(self.extra(&winners)))
+    }
+
+    /// D23, D24: what the entries that a host's answers come from give it beside addresses.
+    fn extra(&self, from: &[&Claimant<'_>]) -> Option<Arc<Extra>> {
+        let entries = from.iter().filter(|_| self.diagnoses).map(|claimant| claimant.entry.object());
+        Extra::new(from.iter().flat_map(|claimant| claimant.entry.services()), entries)
     }
 
     /// The entries, for an event: a search gives way to it.
@@ -419,14 +438,19 @@ impl Index {
 struct Made(HashMap<*const u8, Answers, RandomState>);
 
 impl Made {
-    fn of(&mut self, claim: &ClaimView<'_>, ttl: u32) -> Option<Answers> {
+    fn of(
+        &mut self,
+        claim: &ClaimView<'_>,
+        ttl: u32,
+        extra: impl FnOnce() -> Option<Arc<Extra>>,
+    ) -> Option<Answers> {
         if let Some(made) = self.0.get(&claim.list()) {
             return Some(made.with_ttl(ttl));
         }
         let addresses: Vec<IpAddr> = claim.addresses().take(MOST_ADDRESSES).collect();
-        let answers = Answers::new(&addresses, ttl)?;
-        // One address is kept in place.
-        if addresses.len() > 1 {
+        let answers = Answers::new(&addresses, ttl)?.with_extra(extra());
+        // One address alone is kept in place.
+        if addresses.len() > 1 || answers.view().extra().is_some() {
             self.0.insert(claim.list(), answers.clone());
         }
         Some(answers)

@@ -468,7 +468,7 @@ fn fingerprint(table: &TableConfig, access: Option<&Access>, source: &str) -> Fi
         made_from.insert(name.to_owned(), values);
     };
     part("source", vec![source.to_owned()]);
-    part("zones", table.zones.iter().map(ToString::to_string).collect());
+    part("zones", table.zones.iter().chain(&table.reverse).map(ToString::to_string).collect());
     if !table.zone_owners.is_empty() {
         let namespaces = |owned: &Ownership| owned.namespaces.iter().cloned().collect::<Vec<_>>().join(" ");
         let owners = table.zone_owners.iter();
@@ -479,6 +479,7 @@ fn fingerprint(table: &TableConfig, access: Option<&Access>, source: &str) -> Fi
         ("--apex-wildcards", rules.apex_wildcards),
         ("--skip-resolution-none", rules.skip_resolution_none),
         ("--public-only", rules.public_only),
+        ("--srv", rules.services),
     ];
     part("flags", rules.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect());
     if source == crate::source::files::NAME {

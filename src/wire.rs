@@ -21,10 +21,14 @@ pub mod rtype {
     pub const NS: u16 = 2;
     /// Start of authority.
     pub const SOA: u16 = 6;
-    /// Text; only a probe has it (D18).
+    /// A host's name, of an address (D22).
+    pub const PTR: u16 = 12;
+    /// Text; a probe has it (D18), and where it is switched on a host (D24).
     pub const TXT: u16 = 16;
     /// IPv6 address.
     pub const AAAA: u16 = 28;
+    /// Where a service is, RFC 2782 (D23).
+    pub const SRV: u16 = 33;
     /// EDNS(0) pseudo record, RFC 6891.
     pub const OPT: u16 = 41;
     /// Delegation signer; asked of the parent, RFC 4035 section 3.1.4.1.

@@ -36,10 +36,15 @@
 
 pub mod answer;
 mod digest;
+pub mod extra;
 mod node;
 mod owned;
+mod pointers;
+pub mod reverse;
 mod zones;
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -48,9 +53,12 @@ use foldhash::fast::RandomState;
 
 use crate::wire::name::{self, Name};
 use crate::wire::probe;
-use answer::{Answers, AnswersRef};
+use answer::{Answers, AnswersRef, Family};
+use extra::Protocol;
 use node::{Key, KeyRef, Node};
 pub use owned::Ownership;
+use pointers::Pointers;
+pub use pointers::{Pointed, Stale};
 pub use zones::{HOSTMASTER_LABEL, NS_LABELS, SOA_TIMERS, Zone, ZoneError, Zones};
 
 /// A host of a ServiceEntry: a name, or every name below one (`*.suffix`).
@@ -84,6 +92,17 @@ pub enum Found<'t> {
     Missing,
 }
 
+/// What a name has beside what [`Found`] says (D22, D23).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Further<'t> {
+    /// PTR records; [`Table::pointed`] has them.
+    Pointers(IpAddr),
+    /// SRV records: services of the host whose name begins at this offset, by what is in front of it.
+    Services(AnswersRef<'t>, usize, Protocol),
+    /// Nothing of its own, but something lies below it.
+    Above,
+}
+
 /// A number the caller keeps with a host that has answers: who it is from. None of the table's business.
 pub type Owner = Option<NonZeroU32>;
 
@@ -94,12 +113,16 @@ pub struct Table {
     writer: Mutex<()>,
     complete: AtomicBool,
     generation: AtomicU64,
+    pointers: Pointers,
+    /// Whether a name may have anything beside addresses.
+    has_further: AtomicBool,
 }
 
 /// A read of the table: what it returns lives as long as it does. Take one per query or batch.
 pub struct Reader<'t> {
     zones: &'t Zones,
     generation: &'t AtomicU64,
+    pointers: &'t Pointers,
     names: papaya::HashMapRef<'t, Key, Node, RandomState, papaya::LocalGuard<'t>>,
 }
 
@@ -114,6 +137,8 @@ impl Table {
     /// A table that holds the infrastructure of its zones and no host yet.
     pub fn new(zones: Zones) -> Table {
         let table = Table {
+            has_further: AtomicBool::new(zones.has_reverse()),
+            pointers: Pointers::default(),
             zones,
             names: papaya::HashMap::with_hasher(RandomState::default()),
             writer: Mutex::new(()),
@@ -145,7 +170,12 @@ impl Table {
 
     /// Begins a read.
     pub fn read(&self) -> Reader<'_> {
-        Reader { zones: &self.zones, generation: &self.generation, names: self.names.pin() }
+        Reader {
+            zones: &self.zones,
+            generation: &self.generation,
+            pointers: &self.pointers,
+            names: self.names.pin(),
+        }
     }
 
     /// Every source has delivered a complete list: from now on a missing name is NXDOMAIN (D9).
@@ -166,6 +196,14 @@ impl Table {
     /// Sets or removes a host's answers and their owner. `now` (Unix seconds) moves the zone's serial if anything
     /// visible changed (D6). Hosts outside every zone and infrastructure names are not the caller's to set.
     pub fn set(&self, host: &Host, answers: Option<Answers>, owner: Owner, now: u32) {
+        let mut stale = Stale::default();
+        self.publish(host, answers, owner, now, &mut stale);
+        self.retire(stale, now);
+    }
+
+    /// The same, but PTR records that are true no more stay until [`Table::retire`]: an address that one host gives
+    /// another keeps its name all the time.
+    pub fn publish(&self, host: &Host, answers: Option<Answers>, owner: Owner, now: u32, stale: &mut Stale) {
         let Some((zone, key)) = self.place(host) else { return };
         let lock = self.lock();
         let names = self.names.pin();
@@ -184,14 +222,75 @@ impl Table {
         if added {
             zone.adds(host);
         }
+        let points = self.zones.has_reverse() && !host.wildcard;
+        let pointing = points.then(|| (pointing(had), pointing(answers.as_ref().map(Answers::view))));
+        if answers.as_ref().is_some_and(|answers| answers.view().extra().is_some()) {
+            self.has_further.store(true, Ordering::Release);
+        }
+        let ttl = answers.as_ref().map_or(0, |answers| answers.view().ttl());
         self.edit(&lock, key, |node| node.set(host, answers, owner));
         if removed {
             zone.has_removed(host);
         }
         zone.has_changed(now);
         zone.is_worth(after.wrapping_sub(before));
+        if let Some((before, after)) = pointing {
+            for address in &after {
+                self.point(*address, &host.name, ttl, now);
+            }
+            let gone = before.into_iter().filter(|address| !after.contains(address));
+            stale.0.extend(gone.map(|address| (address, host.name.clone())));
+        }
         // After this change is visible and before the next one begins: see Reader::judge.
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes out PTR records that are true no more.
+    pub fn retire(&self, stale: Stale, now: u32) {
+        for (address, host) in stale.0 {
+            if let Some(ttl) = self.pointers.remove(address, &host)
+                && let Some(zone) = self.reverse_zone(address)
+            {
+                zone.counts_pointer(false);
+                zone.is_worth(digest::of_pointer(address, &host, ttl).wrapping_neg());
+                zone.has_changed(now);
+            }
+        }
+    }
+
+    fn point(&self, address: IpAddr, host: &Name, ttl: u32, now: u32) {
+        let Some(zone) = self.reverse_zone(address) else { return };
+        let before = self.pointers.insert(address, host, ttl);
+        if before == Some(ttl) {
+            return;
+        }
+        match before {
+            None => zone.counts_pointer(true),
+            Some(before) => zone.is_worth(digest::of_pointer(address, host, before).wrapping_neg()),
+        }
+        zone.is_worth(digest::of_pointer(address, host, ttl));
+        zone.has_changed(now);
+    }
+
+    /// The reverse zone that an address has its name in.
+    fn reverse_zone(&self, address: IpAddr) -> Option<&Zone> {
+        let (zone, _) = self.zones.covering(reverse::name_of(address).wire())?;
+        zone.is_reverse().then_some(zone)
+    }
+
+    /// Whether a name may have anything beside addresses: nobody needs to look for it else.
+    pub fn has_further(&self) -> bool {
+        self.has_further.load(Ordering::Acquire)
+    }
+
+    /// The PTR records of an address (D22).
+    pub fn pointed(&self, address: IpAddr) -> Pointed {
+        self.pointers.of(address)
+    }
+
+    /// Every address that has PTR records, in order.
+    pub fn pointed_addresses(&self) -> Vec<IpAddr> {
+        self.pointers.addresses()
     }
 
     /// Makes room for `hosts` in all. Otherwise the map doubles again and again on the way, and what it has grown
@@ -366,6 +465,54 @@ impl Reader<'_> {
         if node.is_some() { Found::Empty } else { Found::Missing }
     }
 
+    /// What a name has beside what was found (D22, D23).
+    #[cold]
+    pub fn further(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Option<Further<'_>> {
+        if zone.is_reverse() {
+            let addresses = reverse::addresses(name)?;
+            let whole = addresses.start() == addresses.end();
+            return self.pointers.has_any(&addresses).then(|| match whole {
+                true => Further::Pointers(*addresses.start()),
+                false => Further::Above,
+            });
+        }
+        let first = name::labels(&name[..apex_at]).next()?;
+        // The host behind a protocol's label, if it may answer for this name.
+        let host_behind = |at: usize| {
+            let label = name[..apex_at].get(at..at + Protocol::LABEL)?;
+            let protocol = Protocol::BOTH.into_iter().find(|p| p.label()[..] == *label)?;
+            let host_at = at + Protocol::LABEL;
+            let host = &name[host_at..];
+            match self.find(zone, host, apex_at - host_at) {
+                Found::Host(answers) if !self.zones.is_cut_off(name, host) => {
+                    Some((answers, answers.extra()?, host_at, protocol))
+                }
+                _ => None,
+            }
+        };
+        let service = || {
+            let (answers, extra, host_at, protocol) = host_behind(1 + first.len())?;
+            let service = extra.of(first.strip_prefix(b"_")?, protocol).next();
+            service.map(|_| Further::Services(answers, host_at, protocol))
+        };
+        let above = || {
+            let (_, extra, _, protocol) = host_behind(0)?;
+            extra.services().iter().any(|service| service.protocol == protocol).then_some(Further::Above)
+        };
+        service().or_else(above)
+    }
+
+    /// The offset of the suffix of the wildcard that answers a name which has no answers of its own.
+    pub fn answering_wildcard(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Option<usize> {
+        if self.sight(zone, name, apex_at).node.is_some_and(|node| node.host().is_some()) {
+            return None;
+        }
+        let key = KeyRef { zone: zone.number(), octets: &name[..apex_at] };
+        let suffix = std::iter::successors(key.parent(), |key| key.parent())
+            .find(|key| self.names.get(key).is_some_and(|node| node.wildcard().is_some()))?;
+        Some(apex_at - suffix.octets.len())
+    }
+
     /// The most specific wildcard above a name, unless the name is guarded (H4, H6, O6). Not for the apex itself,
     /// which is infrastructure.
     fn wildcard(&self, zone: &Zone, name: &[u8], apex_at: usize) -> Option<AnswersRef<'_>> {
@@ -381,6 +528,12 @@ impl Reader<'_> {
             self.zones.is_search_path_product(&name[..apex_at]) || self.zones.is_cut_off(name, suffix);
         (!guarded).then_some(answers)
     }
+}
+
+/// The addresses that a host's answers give PTR records.
+fn pointing(answers: Option<AnswersRef<'_>>) -> HashSet<IpAddr> {
+    let families = [Family::V4, Family::V6].into_iter();
+    answers.into_iter().flat_map(|answers| families.clone().flat_map(move |f| answers.addresses(f))).collect()
 }
 
 #[cfg(test)]

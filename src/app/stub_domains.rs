@@ -61,7 +61,7 @@ pub(super) async fn start(
             return Err(error.into());
         }
     };
-    let zones = config.table.zones.clone();
+    let zones = [&config.table.zones[..], &config.table.reverse].concat();
     let stub = move |addresses: &[IpAddr]| {
         let servers = addresses.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT));
         Stub::new(zones.clone(), servers).inspect_err(|error| tracing::warn!("stub domains: {error}")).ok()

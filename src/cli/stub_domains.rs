@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::export::print;
-use super::table::name;
+use super::table::{name, reverse_zones};
 use crate::client;
 use crate::config::ConfigError;
 use crate::limits::{self, MOST_LIVE};
@@ -148,6 +148,9 @@ pub(super) struct StubArgs {
         default_value = "global"
     )]
     zone: Vec<String>,
+    /// A network whose reverse zones are sent here, too; repeatable. Nothing in it may belong to pods or services
+    #[arg(long, env = "GLOBALDNS_REVERSE", value_name = "CIDR", value_delimiter = ',')]
+    reverse: Vec<String>,
     /// The cluster's own domain, which is never a zone
     #[arg(long, env = "GLOBALDNS_CLUSTER_DOMAIN", value_name = "NAME", default_value = "cluster.local")]
     cluster_domain: String,
@@ -209,10 +212,13 @@ impl StubArgs {
 
     fn zones(&self) -> Result<Vec<Name>, ConfigError> {
         let zones: Vec<Name> = self.zone.iter().map(|text| name("--zone", text)).collect::<Result<_, _>>()?;
+        let reverse = reverse_zones(&self.reverse)?;
         let cluster_domain = name("--cluster-domain", &self.cluster_domain)?;
         Zones::new(zones.clone(), cluster_domain, 0)
-            .map_err(|error| ConfigError(format!("--zone: {error}")))?;
-        Ok(zones)
+            .map_err(|error| ConfigError(format!("--zone: {error}")))?
+            .with_reverse(reverse.clone(), 0)
+            .map_err(|error| ConfigError(format!("--reverse: {error}")))?;
+        Ok([zones, reverse].concat())
     }
 
     /// The stub of `--dns-ip`, if there is one.

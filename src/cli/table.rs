@@ -6,14 +6,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use ipnet::IpNet;
 
 use crate::config::{ClusterSource, ConfigError, Sources, TableConfig};
 use crate::entry::{Rules, TTL_RANGE};
 use crate::index::Policy;
 use crate::source::advertise::ServiceName;
 use crate::wire::name::Name;
-use crate::zone::Ownership;
 use crate::zone::answer::Family;
+use crate::zone::{Ownership, reverse};
 
 #[derive(Args, Debug)]
 pub(super) struct TableArgs {
@@ -27,6 +28,16 @@ pub(super) struct TableArgs {
         help_heading = "Zones"
     )]
     zone: Vec<String>,
+    /// Answer PTR of the addresses of hosts in this network, in reverse zones that cover exactly it; repeatable. The range
+    /// that VIPs are taken from, and nothing that pods or services have: 240.240.0.0/16, 2001:2::/48
+    #[arg(
+        long,
+        env = "GLOBALDNS_REVERSE",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        help_heading = "Zones"
+    )]
+    reverse: Vec<String>,
     /// The cluster's own domain: never a zone, and never captured by a wildcard
     #[arg(
         long,
@@ -125,6 +136,12 @@ pub(super) struct TableArgs {
         value_parser = clap::value_parser!(u32).range(0..=300), help_heading = "Answers"
     )]
     negative_ttl: u32,
+    /// Answer SRV from the named ports of entries: _http._tcp.HOST
+    #[arg(long, env = "GLOBALDNS_SRV", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
+    srv: bool,
+    /// Answer TXT of every host with the entries that its answer comes from; whoever can ask sees their namespaces
+    #[arg(long, env = "GLOBALDNS_TXT", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
+    txt: bool,
     /// The address of the zones' name server; repeatable
     #[arg(
         long,
@@ -160,6 +177,7 @@ impl TableArgs {
 
     pub(super) fn config(self) -> Result<TableConfig, ConfigError> {
         let zones = self.zone.iter().map(|text| name("--zone", text)).collect::<Result<_, _>>()?;
+        let reverse = reverse_zones(&self.reverse)?;
         let cluster_domain = name("--cluster-domain", &self.cluster_domain)?;
         let zone_owners =
             self.zone_owner.iter().map(|text| ownerships(text)).collect::<Result<Vec<_>, _>>()?;
@@ -208,6 +226,8 @@ impl TableArgs {
         }
         Ok(TableConfig {
             zones,
+            reverse,
+            diagnoses: self.txt,
             cluster_domain,
             zone_owners: zone_owners.concat(),
             sources: Sources {
@@ -222,6 +242,7 @@ impl TableArgs {
                 apex_wildcards: self.apex_wildcards,
                 skip_resolution_none: self.skip_resolution_none,
                 public_only: self.public_only,
+                services: self.srv,
             },
             policy: Policy {
                 prefer_namespaces: self.prefer_namespace,
@@ -274,6 +295,19 @@ fn is_namespace(text: &str) -> bool {
         && text.chars().all(inner)
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+/// D22: the zones of `--reverse`.
+pub(super) fn reverse_zones(networks: &[String]) -> Result<Vec<Name>, ConfigError> {
+    let network = |text: &String| {
+        text.parse::<IpNet>().map_err(|_| {
+            ConfigError(format!(
+                "--reverse {text:?} is not a network; write a CIDR such as 240.240.0.0/16 or 2001:2::/48"
+            ))
+        })
+    };
+    let networks = networks.iter().map(network).collect::<Result<Vec<_>, _>>()?;
+    reverse::zones(&networks).map_err(|error| ConfigError(format!("--reverse: {error}")))
 }
 
 pub(super) fn name(flag: &str, text: &str) -> Result<Name, ConfigError> {

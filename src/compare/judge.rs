@@ -18,7 +18,8 @@ use crate::index::Index;
 use crate::wire::name::{self, MAX_WIRE, Name};
 use crate::wire::{Rcode, rtype};
 use crate::zone::answer::Family;
-use crate::zone::{Found, Host, Zone};
+use crate::zone::extra::{PRIORITY, Service, WEIGHT};
+use crate::zone::{Found, Further, Host, Zone};
 use claimed::Claimed;
 
 macro_rules! classes {
@@ -93,6 +94,12 @@ classes! {
     Any "D7" "ANY gets one RRset",
     /// Not our zone.
     Outside "D8" "a name outside the zones: the old server forwards it, the new one refuses",
+    /// A name of an address.
+    Pointer "D22" "PTR of an address, from the hosts that have it",
+    /// A service.
+    Service "D23" "SRV, from the ports of entries",
+    /// Where an answer comes from.
+    Diagnosis "D24" "TXT that tells where an answer comes from",
     /// Case.
     Case "D15" "upper case, in the query or in the entry",
 }
@@ -275,7 +282,7 @@ impl<'j> Judge<'j> {
                     "wait until it has read them, and give this command its flags and its entries",
                 ));
             }
-            self.records(question, old, new, apex_at == 0 || is_name_server, &mut reasons)?;
+            self.records(question, old, new, (zone, apex_at), is_name_server, &mut reasons)?;
             if question.rtype == rtype::ANY {
                 self.any(old, new, &mut reasons)?;
             } else if is_name_server && old.addresses.is_empty() && !new.addresses.is_empty() {
@@ -305,9 +312,11 @@ impl<'j> Judge<'j> {
         question: &Question,
         old: &View,
         new: &View,
-        infrastructure: bool,
+        (zone, apex_at): (&Zone, usize),
+        is_name_server: bool,
         reasons: &mut Vec<Reason>,
     ) -> Result<(), Riddle> {
+        let infrastructure = apex_at == 0 || is_name_server;
         let is_own = |record: &&String| {
             let rtype = record.split(' ').next().unwrap_or_default();
             infrastructure && ["SOA", "NS"].contains(&rtype)
@@ -319,6 +328,12 @@ impl<'j> Judge<'j> {
             reasons.push(Class::Apex.into());
             return Ok(());
         }
+        if old.others.is_empty()
+            && let Some(class) = self.further(question, new, zone, apex_at)
+        {
+            reasons.push(class.into());
+            return Ok(());
+        }
         let lost: Vec<_> =
             old.others.difference(&new.others).map(|record| record.escape_debug().to_string()).collect();
         let why = if lost.is_empty() {
@@ -327,6 +342,35 @@ impl<'j> Judge<'j> {
             format!("records are lost: {}", lost.join(", "))
         };
         Err(Riddle::new(why, "keep whoever serves them; ServiceEntries give addresses only (D3)"))
+    }
+
+    /// D22 to D24: what the new server has beside addresses, if it is what the entries say.
+    fn further(&self, question: &Question, new: &View, zone: &Zone, apex_at: usize) -> Option<Class> {
+        let table = self.index.table();
+        let reader = table.read();
+        let name = question.name.wire();
+        if question.rtype == rtype::TXT
+            && let Found::Host(answers) = reader.find(zone, name, apex_at)
+        {
+            let entries = answers.extra()?.entries().0;
+            let says = |text: &String| entries.iter().all(|entry| text.contains(&format!("entry={entry}")));
+            return new.others.iter().all(says).then_some(Class::Diagnosis);
+        }
+        let (class, expected): (_, BTreeSet<String>) = match reader.further(zone, name, apex_at)? {
+            Further::Pointers(address) => {
+                let hosts = table.pointed(address).hosts;
+                (Class::Pointer, hosts.iter().map(|host| format!("PTR {host}.")).collect())
+            }
+            Further::Services(answers, host_at, protocol) => {
+                let service = name::labels(name).next()?.strip_prefix(b"_")?;
+                let host = Name::from_tail(&name[host_at..]);
+                let services = answers.extra()?.of(service, protocol);
+                let record = |s: &Service| format!("SRV {PRIORITY} {WEIGHT} {} {host}.", s.port);
+                (Class::Service, services.map(record).collect())
+            }
+            Further::Above => return None,
+        };
+        (new.others == expected).then_some(class)
     }
 
     /// D7: of all addresses, those of one family; none that the old server does not have, if it has any.
@@ -406,6 +450,9 @@ impl<'j> Judge<'j> {
                 (Rcode::NoError, family.map(|family| answers.addresses(family).collect()).unwrap_or_default())
             }
             Found::Empty | Found::Probe => (Rcode::NoError, BTreeSet::new()),
+            Found::Missing if reader.further(zone, lower, apex_at).is_some() => {
+                (Rcode::NoError, BTreeSet::new())
+            }
             Found::Missing => (Rcode::NxDomain, BTreeSet::new()),
         };
         Some(Predicted { rcode, addresses })

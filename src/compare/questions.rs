@@ -176,7 +176,8 @@ impl<'z> Plan<'z> {
                 }
             }
         }
-        for zone in self.zones.iter() {
+        // Whose names are addresses has no names of hosts that a server could have rules for.
+        for zone in self.zones.iter().filter(|zone| !zone.is_reverse()) {
             let apex = zone.apex().clone();
             self.subject(apex.clone());
             self.subject(apex.prepend(NOBODYS));

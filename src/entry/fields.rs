@@ -42,6 +42,9 @@ impl fmt::Display for Path {
     }
 }
 
+/// Ports of the entry's hosts (D23).
+pub(super) const PORTS: Keys = &["spec", "ports"];
+
 /// One object and the findings made while reading it.
 pub(super) struct Fields<'o> {
     object: &'o Value,
@@ -157,6 +160,22 @@ impl<'o> Fields<'o> {
             };
             if let (Some(value), Some(host)) = (field("value"), field("host")) {
                 read.push((i, value, host));
+            }
+        }
+        read
+    }
+
+    /// `spec.ports[]`, with their positions.
+    pub(super) fn ports(&mut self, most: usize) -> Vec<(usize, &'o serde_json::Map<String, Value>)> {
+        let items = self.list(PORTS);
+        if items.len() > most {
+            self.too_many(PORTS, format!("more than {most} items"), most, "items of the list");
+        }
+        let mut read = Vec::new();
+        for (i, item) in items.iter().take(most).enumerate() {
+            match item.as_object() {
+                Some(map) => read.push((i, map)),
+                None => self.wrong_type(Path::Item(PORTS, i), item, "a map with number, name and protocol"),
             }
         }
         read

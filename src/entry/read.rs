@@ -7,12 +7,13 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::fields::{Fields, Keys, Path, STATUS_ADDRESSES};
+use super::fields::{Fields, Keys, PORTS, Path, STATUS_ADDRESSES};
 use super::{Claim, Entry, EntryId, Origin, Rules, TTL_ANNOTATION, TTL_RANGE};
 use crate::finding::Code;
 use crate::limits::{MOST_ADDRESSES, MOST_ITEMS};
 use crate::wire::name::{Name, NameError};
 use crate::wire::probe;
+use crate::zone::extra::{MOST_SERVICES, Protocol, Service};
 use crate::zone::{Host, Zones};
 
 const CREATED: Keys = &["metadata", "creationTimestamp"];
@@ -58,13 +59,19 @@ impl Entry {
             )),
             _ => None,
         };
+        // Without a host there is nothing that they could be services of.
+        let mut services = Vec::new();
+        if rules.services && !claims.is_empty() {
+            services = reading.services();
+        }
         if let Some((code, why, remedy)) = hidden {
             claims.clear();
+            services.clear();
             reading.fields.report(code, Path::Field(&[]), "", why, remedy);
         }
         let Reading { fields, outside, .. } = reading;
         let (findings, public) = (fields.into_findings(), export == Export::All);
-        Entry { id, created, public, resolution_none, allocated, ttl, claims, findings, outside }
+        Entry { id, created, public, resolution_none, allocated, ttl, claims, services, findings, outside }
     }
 }
 
@@ -180,6 +187,33 @@ impl Reading<'_> {
         claims
     }
 
+    /// D23: the named ports.
+    fn services(&mut self) -> Vec<Service> {
+        let mut services = Vec::new();
+        for (i, port) in self.fields.ports(MOST_SERVICES) {
+            let text = |key: &str| port.get(key).and_then(Value::as_str);
+            let number = port.get("number").and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
+            let (name, number) = (text("name").unwrap_or_default(), number.unwrap_or_default());
+            match Service::new(name, Protocol::of(text("protocol").unwrap_or_default()), number) {
+                Some(service) if services.contains(&service) => {}
+                Some(service) => services.push(service),
+                None => {
+                    let at = |key: &str| {
+                        port.get(key).map(ToString::to_string).unwrap_or_else(|| "none".to_owned())
+                    };
+                    self.fields.report(
+                        Code::PortInvalid,
+                        Path::Item(PORTS, i),
+                        &format!("name {}, number {}", at("name"), at("number")),
+                        "it is no service that an SRV record can name, so it has none",
+                        "give it a name of letters, digits, '-' and '_', at most 62 of them, and a number from 1 to 65535",
+                    );
+                }
+            }
+        }
+        services
+    }
+
     fn report_too_many(&mut self, addresses: &Distinct, keys: Keys) {
         if addresses.beyond > 0 {
             let value = format!("{} addresses", addresses.in_order.len() + addresses.beyond);
@@ -216,6 +250,11 @@ impl Reading<'_> {
             self.outside.push((i as u32, text.into()));
             return None;
         };
+        if zone.is_reverse() {
+            let why = "the name belongs to a reverse zone, whose names come from the addresses of hosts (--reverse)";
+            self.fields.report(Code::HostReserved, path, text, why, "choose another host name");
+            return None;
+        }
         let namespace = &self.fields.id().namespace;
         if let Some((suffix, owners)) = self.zones.owned_by_others(&name, namespace) {
             let owners: Vec<&str> = owners.iter().map(String::as_str).collect();

@@ -553,3 +553,59 @@ fn rank_is_age_then_namespace_then_name_and_files_last() {
         }
     }
 }
+
+/// [D23] [S5] [S7]
+#[test]
+fn named_ports_are_services_where_they_are_asked_for() {
+    let services = Rules { services: true, ..Rules::default() };
+    let ports = json!([
+        {"number": 80, "name": "HTTP-web", "protocol": "HTTP", "targetPort": 8080},
+        {"number": 53, "name": "dns", "protocol": "udp"},
+        {"number": 80, "name": "http-web", "protocol": "GRPC"},
+        {"number": 9, "name": "later", "protocol": "NEW"},
+        {"number": 10, "name": "plain"},
+        {"number": 0, "name": "zero"},
+        {"number": 65536, "name": "big"},
+        {"number": "80", "name": "text"},
+        {"number": 11, "name": "a.b"},
+        {"number": 12},
+        "tcp"
+    ]);
+    let object = spec(json!({"hosts": ["a.global"], "addresses": ["240.0.0.1"], "ports": ports}));
+    let entry = read_with(&object, &services);
+    let shown: Vec<_> = entry.services.iter().map(|s| format!("{s} {}", s.port)).collect();
+    assert_eq!(shown, ["_http-web._tcp 80", "_dns._udp 53", "_later._tcp 9", "_plain._tcp 10"]);
+    let expected = [
+        "port-invalid spec.ports[5] name \"zero\", number 0",
+        "port-invalid spec.ports[6] name \"big\", number 65536",
+        "port-invalid spec.ports[7] name \"text\", number \"80\"",
+        "port-invalid spec.ports[8] name \"a.b\", number 11",
+        "port-invalid spec.ports[9] name none, number 12",
+    ];
+    let mut found = findings(&entry);
+    found.sort();
+    assert_eq!(found[0], "field-type spec.ports[10] \"tcp\"");
+    assert_eq!(found[1..], expected);
+    let off = read(&object);
+    assert!(off.services.is_empty() && off.findings.is_empty());
+    let many: Vec<_> = (1..200).map(|n| json!({"number": n, "name": "x"})).collect();
+    let entry = read_with(&spec(json!({"hosts": ["a.global"], "ports": many})), &services);
+    assert_eq!(entry.services.len(), crate::zone::extra::MOST_SERVICES);
+    assert_eq!(findings(&entry), ["limit-exceeded spec.ports more than 128 items"]);
+    let hidden =
+        spec(json!({"hosts": ["a.global"], "exportTo": ["~"], "ports": [{"number": 1, "name": "x"}]}));
+    assert!(read_with(&hidden, &services).services.is_empty());
+}
+
+/// [D22]
+#[test]
+fn no_host_lies_in_a_reverse_zone() {
+    let zones =
+        zones().with_reverse(vec![Name::parse("240.in-addr.arpa").expect("valid")], 0).expect("beside");
+    let hosts = ["1.0.0.240.in-addr.arpa", "*.240.in-addr.arpa", "240.in-addr.arpa", "a.global"];
+    let object = spec(json!({"hosts": hosts, "addresses": ["240.0.0.1"]}));
+    let entry = Entry::read(&object, Origin::Object, &zones, &Rules::default());
+    assert_eq!(claims(&entry), ["a.global=240.0.0.1"]);
+    let codes: Vec<_> = entry.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, [Code::HostReserved; 3]);
+}

@@ -1,6 +1,6 @@
 //! An entry as the index keeps it: one run of octets, a fifth of what [`Entry`] takes.
 //!
-//! `identity head lists claims outside`, each in the format of [`postcard`]. A claim says where in the run its list of
+//! `identity head [services] lists claims outside`, each in the format of [`postcard`]. A claim says where in the run its list of
 //! addresses begins, because the hosts of an entry share one; and a claim is known by where it begins itself, so that
 //! one of ten thousand is read without the others.
 
@@ -14,6 +14,7 @@ use super::Partition;
 use crate::entry::{Claim, Entry, EntryId, Origin, Rank};
 use crate::finding::Finding;
 use crate::wire::name::Name;
+use crate::zone::extra::{Protocol, Service};
 use crate::zone::{Host, Zones};
 
 /// An entry ready to be put into the index.
@@ -48,6 +49,7 @@ struct Head {
 const PUBLIC: u8 = 1;
 const RESOLUTION_NONE: u8 = 2;
 const ALLOCATED: u8 = 4;
+const SERVICES: u8 = 8;
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct ClaimRun<'a> {
@@ -115,13 +117,21 @@ impl Packed {
             created: entry.created,
             flags: flag(entry.public, PUBLIC)
                 | flag(entry.resolution_none, RESOLUTION_NONE)
-                | flag(entry.allocated, ALLOCATED),
+                | flag(entry.allocated, ALLOCATED)
+                | flag(!entry.services.is_empty(), SERVICES),
             ttl: entry.ttl,
             lists: lists.len() as u32,
             claims: entry.claims.len() as u32,
             outside: entry.outside.len() as u32,
         };
         append(&mut octets, &head);
+        if !entry.services.is_empty() {
+            let mut services = Vec::new();
+            for Service { name, protocol, port } in &entry.services {
+                append(&mut services, &(&**name, *protocol == Protocol::Udp, *port));
+            }
+            append(&mut octets, &services.as_slice());
+        }
         let base = octets.len();
         octets.extend(lists);
         for (claim, start) in entry.claims.iter().zip(starts) {
@@ -181,6 +191,8 @@ pub(super) struct View<'a> {
     run: &'a [u8],
     pub(super) identity: Identity<'a>,
     head: Head,
+    /// As they were appended.
+    services: &'a [u8],
     lists_at: usize,
 }
 
@@ -195,8 +207,12 @@ impl<'a> View<'a> {
     /// Reads a run; `None` for an empty one.
     pub(super) fn new(run: &'a [u8]) -> Option<View<'a>> {
         let (identity, rest) = postcard::take_from_bytes(run).ok()?;
-        let (head, rest) = postcard::take_from_bytes(rest).ok()?;
-        Some(View { run, identity, head, lists_at: run.len() - rest.len() })
+        let (head, mut rest) = postcard::take_from_bytes::<Head>(rest).ok()?;
+        let mut services: &[u8] = &[];
+        if head.flags & SERVICES != 0 {
+            (services, rest) = postcard::take_from_bytes(rest).ok()?;
+        }
+        Some(View { run, identity, head, services, lists_at: run.len() - rest.len() })
     }
 
     /// How much of the run is its identity.
@@ -235,6 +251,7 @@ impl<'a> View<'a> {
             resolution_none: self.is_resolution_none(),
             allocated: self.is_allocated(),
             ttl: self.ttl(),
+            services: self.services().collect(),
             findings,
             outside: self.outside().map(|(position, host)| (position, host.into())).collect(),
         }
@@ -272,6 +289,22 @@ impl<'a> View<'a> {
 
     pub(super) fn ttl(&self) -> Option<u32> {
         self.head.ttl
+    }
+
+    /// The entry's `namespace/name`.
+    pub(super) fn object(&self) -> String {
+        format!("{}/{}", self.identity.namespace, self.identity.name)
+    }
+
+    /// Its named ports, where they are kept.
+    pub(super) fn services(&self) -> impl Iterator<Item = Service> + use<'a> {
+        let mut rest = self.services;
+        std::iter::from_fn(move || {
+            let ((name, udp, port), after) = postcard::take_from_bytes::<(&str, bool, u16)>(rest).ok()?;
+            rest = after;
+            let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+            Some(Service { name: name.into(), protocol, port })
+        })
     }
 
     pub(super) fn claim_count(&self) -> usize {
@@ -357,7 +390,7 @@ mod tests {
     }
 
     fn entry(object: serde_json::Value, origin: Origin) -> Entry {
-        Entry::read(&object, origin, &zones(), &Rules::default())
+        Entry::read(&object, origin, &zones(), &Rules { services: true, ..Rules::default() })
     }
 
     #[test]
@@ -367,6 +400,7 @@ mod tests {
                 "metadata": {"namespace": "foo", "name": "bar", "creationTimestamp": "2024-01-31T12:00:00Z",
                              "annotations": {"globaldns.io/ttl": "77"}},
                 "spec": {"hosts": ["a.global", "x.com", "*.b.cluster2", "bad name", "y.org"], "exportTo": ["."],
+                         "ports": [{"number": 80, "name": "http"}, {"number": 53, "name": "dns", "protocol": "UDP"}],
                          "addresses": ["240.0.0.1", "2001:db8::1"], "resolution": "DNS"}
             }),
             Origin::Document { path: "f.yaml".into(), position: (3, 4) },
@@ -386,6 +420,8 @@ mod tests {
             (7, paths.number("f.yaml"), "foo")
         );
         assert_eq!((view.ttl(), view.is_public()), (Some(77), false));
+        assert_eq!((view.services().collect::<Vec<_>>(), entry.services.len()), (entry.services.clone(), 2));
+        assert_eq!(view.object(), "foo/bar");
         assert_eq!((view.is_resolution_none(), view.is_allocated()), (false, false));
         let claims: Vec<_> = view
             .claims()

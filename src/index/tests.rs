@@ -762,3 +762,42 @@ proptest! {
         }
     }
 }
+
+/// [D22] [L3] While hosts give each other their addresses, every address has a name.
+#[test]
+fn an_address_that_changes_hands_keeps_a_name() {
+    let name = |text: &str| Name::parse(text).expect(text);
+    let zones = Zones::new(vec![name("global")], name("cluster.local"), 0)
+        .and_then(|zones| zones.with_reverse(vec![name("240.in-addr.arpa")], 0))
+        .expect("legal zones");
+    let index = Index::new(policy(), Arc::new(Table::new(zones)), || 1000);
+    let round = |shift: usize| {
+        let hosts = ["a.global", "b.global", "c.global"].into_iter().enumerate();
+        let entry = |(at, host): (usize, &str)| {
+            let address = format!("240.0.0.{}", 1 + (at + shift) % 3);
+            let object =
+                json!({"metadata": {"name": host}, "spec": {"hosts": [host], "addresses": [address]}});
+            let entry = Entry::read(&object, Origin::Object, index.table().zones(), &Rules::default());
+            index.pack(Partition(0), entry)
+        };
+        index.reset(Partition(0), hosts.map(entry).collect());
+    };
+    round(0);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for last in 1..=3 {
+            let (table, done) = (index.table(), &done);
+            scope.spawn(move || {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let pointed = table.pointed(IpAddr::from([240, 0, 0, last]));
+                    assert!((1..=2).contains(&pointed.hosts.len()), "{last}: {pointed:?}");
+                }
+            });
+        }
+        (1..2000).for_each(round);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(index.table().pointed(IpAddr::from([240, 0, 0, 1])).hosts.len(), 1);
+    index.reset(Partition(0), Vec::new());
+    assert!(index.table().pointed_addresses().is_empty());
+}

@@ -34,6 +34,8 @@ fn config(sources: Sources) -> Config {
             cluster_domain: name("cluster.local"),
             sources,
             rules: Rules::default(),
+            reverse: Vec::new(),
+            diagnoses: false,
             policy: Policy { prefer_namespaces: vec![], default_addresses: vec![], ttl: 30 },
             negative_ttl: 5,
             advertise_addresses: vec![],

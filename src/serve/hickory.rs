@@ -11,7 +11,7 @@ use hickory_proto::op::{
     Edns as HickoryEdns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode,
 };
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::rdata::{A, AAAA, NS, SOA, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name as HickoryName, RData, Record};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncoder};
 use hickory_server::net::NetError;
@@ -20,7 +20,7 @@ use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Queries};
 
-use super::responder::{Arrival, Content, Decision, Outcome, Responder};
+use super::responder::{Arrival, Content, DIAGNOSIS_TTL, Decision, Further, Outcome, Responder};
 use crate::lifecycle::unix_now;
 use crate::metrics::{Counted, Counters};
 use crate::wire::probe;
@@ -28,6 +28,7 @@ use crate::wire::query::{Edns, Query, Refusal, Unanswerable};
 use crate::wire::reply::{self, UDP_PAYLOAD};
 use crate::wire::{ExtendedError, Rcode, Transport};
 use crate::zone::answer::Family;
+use crate::zone::extra::{PRIORITY, WEIGHT};
 use crate::zone::{SOA_TIMERS, Zone};
 
 /// Answers hickory's requests. Who counts replies (D20) does so before this.
@@ -285,6 +286,33 @@ impl Handler {
                 let strings = probe::strings(self.responder.proof(zone, &mut room)).collect();
                 let data = RData::TXT(TXT::from_bytes(strings));
                 records.answers.push(Record::from_rdata(owner, probe::TTL, data));
+            }
+            Content::Further(Further::Pointers(address)) => match self.responder.pointed(address) {
+                Some(pointed) => {
+                    for host in &pointed.hosts {
+                        let data = RData::PTR(PTR(hickory_name(host.wire())?));
+                        records.answers.push(Record::from_rdata(owner.clone(), pointed.ttl, data));
+                    }
+                }
+                None => records.authority.push(soa()?),
+            },
+            Content::Further(Further::Services(answers, host_at, protocol)) => {
+                let host = hickory_name(&query.question[host_at..])?;
+                for port in Responder::ports(answers, query, protocol) {
+                    let data = RData::SRV(SRV::new(PRIORITY, WEIGHT, port, host.to_lowercase()));
+                    records.answers.push(Record::from_rdata(owner.clone(), answers.ttl(), data));
+                }
+                for family in [Family::V4, Family::V6] {
+                    let addresses = answers.addresses(family);
+                    records
+                        .additional
+                        .extend(addresses.map(|a| address_record(host.clone(), answers.ttl(), a)));
+                }
+            }
+            Content::Further(Further::Diagnosis(answers, wildcard)) => {
+                let strings = self.responder.diagnosis(query, zone, answers, wildcard);
+                let data = RData::TXT(TXT::from_bytes(strings.iter().map(Vec::as_slice).collect()));
+                records.answers.push(Record::from_rdata(owner, DIAGNOSIS_TTL, data));
             }
             Content::NoData | Content::NxDomain => records.authority.push(soa()?),
         }

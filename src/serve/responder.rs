@@ -5,6 +5,7 @@
 //! write it, so the two cannot differ in meaning; `serve::parity` holds them to it. What is asked of clients first is in
 //! `guard`.
 
+mod further;
 mod guard;
 
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,10 @@ const SOA_NAMES: usize = NS_LABELS.len() + POINTER + HOSTMASTER_LABEL.len() + PO
 /// Octets of an SOA's RDATA: the names and five numbers, RFC 1035 section 3.3.13.
 const SOA_RDATA: usize = SOA_NAMES + 5 * 4;
 
+pub(super) use further::DIAGNOSIS_TTL;
+pub use further::Further;
+#[cfg(any(test, feature = "testing"))]
+pub(super) use further::MAX_RDATA;
 pub use guard::Guard;
 
 /// The settings of chapter D.
@@ -118,6 +123,8 @@ pub enum Content<'t> {
     Ns,
     /// The proof that the query reached us.
     Proof,
+    /// What is no address (D22 to D24).
+    Further(Further<'t>),
     /// The name exists, the type does not.
     NoData,
     /// The name does not exist.
@@ -379,7 +386,10 @@ impl Responder {
         };
         let sighting = sighting.unwrap_or_else(|| reader.sight(zone, name, apex_at));
         let found = reader.judge(sighting, zone, name, apex_at);
-        let content = self.content(query.qtype, arrival, &name[..apex_at], found);
+        let mut content = self.content(query.qtype, arrival, &name[..apex_at], found);
+        if content.is_negative() && self.table.has_further() {
+            content = self.further(query.qtype, reader, (zone, name, apex_at), found, content);
+        }
         Decision::Answer { zone, apex_at, content }
     }
 
@@ -455,7 +465,10 @@ impl Responder {
         let mut authoritative = false;
         if let Decision::Answer { zone, apex_at, content } = decision {
             authoritative = true;
-            self.write_content(&mut reply, zone, apex_at, content, arrival, counters);
+            match content {
+                Content::Further(further) => self.write_further(&mut reply, query, (zone, apex_at), further),
+                _ => self.write_content(&mut reply, zone, apex_at, content, arrival, counters),
+            }
         }
         counters.reply(arrival.counted(zone, query.qtype), rcode, reply.is_truncated());
         Outcome::Reply(reply.finish(query.head, rcode, authoritative, opt))
@@ -504,6 +517,8 @@ impl Responder {
                 reply.answer(rtype::TXT, probe::TTL, self.proof(zone, &mut room));
             }
             Content::NoData | Content::NxDomain => self.soa(reply, Section::Authority, zone, apex_at),
+            // See `write`.
+            Content::Further(_) => {}
         }
     }
 

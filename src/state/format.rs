@@ -1,7 +1,7 @@
 //! What a file of saved state holds: a header and every entry of one source.
 //!
 //! ```text
-//! globaldns-state 1⏎   header   entries   entries   …   (nothing)
+//! globaldns-state 2⏎   header   entries   entries   …   (nothing)
 //! ```
 //!
 //! After the first line come frames: the length of what is in it (four octets, little-endian), that, and the SHA-256 of
@@ -27,10 +27,11 @@ use crate::entry::{Claim, Entry, EntryId, Origin};
 use crate::finding::{Code, Finding};
 use crate::wire::name::Name;
 use crate::zone::Host;
+use crate::zone::extra::{Protocol, Service};
 
 /// The format of this version. Another number is needed whenever an older program would misread a newer file or the
 /// other way round, also because the same object is now read as something else.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAGIC: &str = "globaldns-state ";
 /// A frame is written when it has so many octets.
 const FRAME: usize = 64 * 1024;
@@ -227,6 +228,8 @@ struct Record<'a> {
     ttl: Option<u32>,
     #[serde(borrow)]
     claims: Vec<ClaimRecord<'a>>,
+    /// Name, whether it is UDP, and port.
+    services: Vec<(&'a str, bool, u16)>,
     outside: Vec<(u32, &'a str)>,
     findings: Vec<FindingRecord<'a>>,
 }
@@ -248,6 +251,10 @@ struct FindingRecord<'a> {
     value: &'a str,
     why: &'a str,
     remedy: &'a str,
+}
+
+fn service(Service { name, protocol, port }: &Service) -> (&str, bool, u16) {
+    (name, *protocol == Protocol::Udp, *port)
 }
 
 impl<'a> Record<'a> {
@@ -284,6 +291,7 @@ impl<'a> Record<'a> {
             allocated: entry.allocated,
             ttl: entry.ttl,
             claims: claims.collect(),
+            services: entry.services.iter().map(service).collect(),
             outside: entry.outside.iter().map(|(position, host)| (*position, &**host)).collect(),
             findings: findings.collect(),
         }
@@ -313,6 +321,11 @@ impl<'a> Record<'a> {
                 field: claim.field,
             });
         }
+        let services = self.services.into_iter().map(|(name, udp, port)| {
+            let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+            Service::new(name, protocol, port).ok_or(Unusable::Damaged("a port cannot be read"))
+        });
+        let services = services.collect::<Result<_, _>>()?;
         let findings = self.findings.into_iter().filter_map(|finding| {
             let code = *Code::ALL.iter().find(|code| code.as_str() == finding.code)?;
             let FindingRecord { object, field, value, why, remedy, .. } = finding;
@@ -327,6 +340,7 @@ impl<'a> Record<'a> {
             allocated: self.allocated,
             ttl: self.ttl,
             claims,
+            services,
             findings: findings.collect(),
             outside: self.outside.into_iter().map(|(position, host)| (position, host.into())).collect(),
         })

@@ -23,6 +23,8 @@ impl World {
         let policy = Policy { prefer_namespaces: vec![], default_addresses: vec![], ttl: 30 };
         let table = TableConfig {
             zones: vec![name("global")],
+            reverse: vec![],
+            diagnoses: false,
             cluster_domain: name("cluster.local"),
             zone_owners: vec![],
             sources: crate::config::Sources { files: vec![], cluster: None },

@@ -14,6 +14,7 @@ use serde::Serialize;
 use self::guide::Guide;
 use super::corefile::{self, Bind, Block, Corefile, Edit, Plugin, Process, Zone};
 use super::{DNS_PORT, Ours, Refusal, RefusalKind, Stub};
+use crate::zone::reverse;
 
 /// node-cache puts its own addresses here.
 const OWN_ADDRESSES: &str = "__PILLAR__LOCAL__DNS__";
@@ -257,6 +258,12 @@ pub fn emit(flavour: Flavour, stub: &Stub, live: Option<&str>) -> Result<Emitted
         Macos => resolvers::macos(stub)?,
     };
     let Guide { into, apply, remove, takes, mut notes } = guide::guide(flavour, stub, live.is_some());
+    if let Some(zone) = stub.zones().iter().find(|zone| reverse::addresses(zone.wire()).is_some()) {
+        notes.push(format!(
+            "{zone} has the names of addresses, and cluster DNS those of pods and services: the range may have nothing \
+             but VIPs in it"
+        ));
+    }
     notes.extend(warnings);
     let comment = match flavour {
         // A Corefile is printed as it is to be stored, and JSON has no comments.

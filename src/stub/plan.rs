@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use super::layout::{Environment, Family, Layer, Neighbour, Place, STUB_DOMAINS, 
 use super::survey::Survey;
 use super::write::MANAGER;
 use super::{DNS_PORT, Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
+use crate::zone::reverse;
 
 /// CoreDNS before this release has no `forward` that can be relied on.
 const FORWARD_SINCE: Version = Version(1, 1, 0);
@@ -88,7 +90,10 @@ pub fn plan(
             return Planned { layer, stub: None, outcome: Outcome::Refused(refusal), notes };
         }
     };
-    if let Some(refusal) = stub.as_ref().and_then(|stub| looping(survey, &layer, stub)) {
+    let refused = stub
+        .as_ref()
+        .and_then(|stub| looping(survey, &layer, stub).or_else(|| capturing(survey, &layer, stub)));
+    if let Some(refusal) = refused {
         return Planned { layer, stub: None, outcome: Outcome::Refused(refusal), notes };
     }
     let ours = stub.iter().fold(ours.clone(), Ours::with);
@@ -174,6 +179,36 @@ fn looping(survey: &Survey, layer: &Layer, stub: &Stub) -> Option<Refusal> {
         format!("{server} is {what}: what is forwarded there would go in a circle"),
         "give the ClusterIP of the Service in front of globaldns (--service or --dns-ip)",
     ))
+}
+
+/// A reverse zone with an address that is no VIP: names of pods and services are cluster DNS's to tell (D22).
+fn capturing(survey: &Survey, layer: &Layer, stub: &Stub) -> Option<Refusal> {
+    let mut theirs: Vec<(IpNet, &str)> = Vec::new();
+    let mut add = |ip: IpAddr, what| theirs.push((IpNet::from(ip.to_canonical()), what));
+    survey.cluster_ips().into_iter().for_each(|ip| add(ip, "the ClusterIP of cluster DNS"));
+    stub.servers().iter().for_each(|server| add(server.ip(), "the address globaldns is asked at"));
+    let endpoints =
+        layers(survey).into_iter().flat_map(|other| other.endpoints).chain(layer.endpoints.clone());
+    endpoints.for_each(|endpoint| add(endpoint.ip(), "an address of cluster DNS"));
+    if let Some(spec) = survey.node.as_ref().and_then(|node| node.spec.as_ref()) {
+        let ranges = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr);
+        theirs.extend(ranges.filter_map(|range| Some((range.parse().ok()?, "a range of pods"))));
+    }
+    stub.zones().iter().find_map(|zone| {
+        let ours = reverse::addresses(zone.wire())?;
+        let meets = |(net, _): &&(IpNet, &str)| net.network() <= *ours.end() && *ours.start() <= net.broadcast();
+        let (net, what) = theirs.iter().find(meets)?;
+        let shown = if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() };
+        Some(Refusal::new(
+            RefusalKind::Unsure,
+            "",
+            format!(
+                "the reverse zone {zone} has {shown} in it, {what}: cluster DNS would no longer tell the names of pods \
+                 and services there"
+            ),
+            "give --reverse a range from which nothing but VIPs is taken",
+        ))
+    })
 }
 
 fn change(

@@ -1,5 +1,5 @@
 //! Histories of entries, and what the index and the table make of them, held to a model that forgets nothing and
-//! computes everything anew (chapter O, A3, H4, D3, L3, L6, L8).
+//! computes everything anew (chapter O, A3, H4, D3, D22 to D24, L3, L6, L8).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -10,8 +10,9 @@ use crate::entry::{Claim, Entry, EntryId, Origin, Rank};
 use crate::finding::{Code, Finding};
 use crate::index::{Index, Partition, Policy};
 use crate::wire::name::{self, Name};
-use crate::zone::answer::{Answers, Family};
-use crate::zone::{Found, Host, Table, Zones};
+use crate::zone::answer::{Answers, AnswersRef, Family};
+use crate::zone::extra::{Extra, Protocol, Service};
+use crate::zone::{Found, Further, Host, Pointed, Table, Zone, Zones, reverse};
 
 const HOSTS: [&str; 12] = [
     "a.global",
@@ -38,6 +39,8 @@ const NAMES: [&str; 8] = [
     "c2",
     "q.global.eu.global",
 ];
+/// Of some addresses that hosts have; those of the policy lie in none.
+const REVERSE: [&str; 2] = ["240.0.0.0/24", "2001:db8::/32"];
 const NAMESPACES: [&str; 3] = ["a", "b", "c"];
 const FILES: [&str; 3] = ["x.yaml", "y.yaml", "d/z.yaml"];
 const OBJECTS: Partition = Partition(0);
@@ -88,7 +91,10 @@ fn policy(octets: &mut Octets<'_>) -> Policy {
 fn index(policy: &Policy) -> Index {
     let name = |text: &str| Name::parse(text).expect(text);
     let zones = Zones::new(["global", "eu.global", "c2"].map(name).into(), name("cluster.local"), 0);
-    Index::new(policy.clone(), Arc::new(Table::new(zones.expect("zones"))), || 1000)
+    let networks = REVERSE.map(|network| network.parse().expect(network));
+    let reverse = reverse::zones(&networks).expect("legal networks");
+    let zones = zones.expect("zones").with_reverse(reverse, 0).expect("beside the others");
+    Index::new(policy.clone(), Arc::new(Table::new(zones)), || 1000).diagnosing(true)
 }
 
 fn host(text: &str) -> Host {
@@ -131,10 +137,17 @@ fn entry(octets: &mut Octets<'_>, id: EntryId) -> Entry {
         allocated: flags & 16 != 0,
         ttl: (flags & 32 != 0).then(|| 1 + u32::from(octets.u16()) % 3600),
         claims,
+        services: if flags & 128 != 0 { services(flags) } else { Vec::new() },
         findings,
         outside: if flags & 64 != 0 { vec![(7, "x.com".into())] } else { Vec::new() },
         id,
     }
+}
+
+fn services(flags: u8) -> Vec<Service> {
+    let drawn = [("http", Protocol::Tcp, 80 + u16::from(flags & 3)), ("dns", Protocol::Udp, 53)];
+    let drawn = drawn.into_iter().take(1 + usize::from(flags >> 2 & 1));
+    drawn.filter_map(|(name, protocol, port)| Service::new(name, protocol, port)).collect()
 }
 
 fn address(octets: &mut Octets<'_>) -> IpAddr {
@@ -226,14 +239,77 @@ fn answers(world: &World, host: &Host, policy: &Policy) -> (Option<Answers>, Vec
                     merged.push(*address);
                 }
             }
-            (Answers::new(&merged, ttl(&able)), able.iter().map(|(entry, _)| entry.id.clone()).collect())
+            let answers = Answers::new(&merged, ttl(&able)).map(|answers| answers.with_extra(extra(&able)));
+            (answers, able.iter().map(|(entry, _)| entry.id.clone()).collect())
         }
         None => {
             claims.retain(|(entry, _)| !entry.resolution_none);
             let default =
                 if claims.is_empty() { None } else { Answers::new(&policy.default_addresses, ttl(&claims)) };
-            (default, Vec::new())
+            (default.map(|answers| answers.with_extra(extra(&claims))), Vec::new())
         }
+    }
+}
+
+/// D23, D24.
+fn extra(from: &[(&Entry, &Claim)]) -> Option<Arc<Extra>> {
+    let entries = from.iter().map(|(entry, _)| format!("{}/{}", entry.id.namespace, entry.id.name));
+    Extra::new(from.iter().flat_map(|(entry, _)| entry.services.clone()), entries)
+}
+
+/// D22: the rows of reverse zones.
+fn rows<'h>(table: &'h Table, hosts: &'h BTreeMap<Host, Answers>) -> BTreeMap<IpAddr, BTreeMap<Name, u32>> {
+    let mut rows: BTreeMap<IpAddr, BTreeMap<Name, u32>> = BTreeMap::new();
+    for (host, answers) in hosts.iter().filter(|(host, _)| !host.wildcard) {
+        let answers = answers.view();
+        for address in [Family::V4, Family::V6].into_iter().flat_map(|family| answers.addresses(family)) {
+            if table.zones().covering(reverse::name_of(address).wire()).is_some() {
+                rows.entry(address).or_default().insert(host.name.clone(), answers.ttl());
+            }
+        }
+    }
+    rows
+}
+
+/// D22: PTR leads from every address in range to the hosts that are answered with it, and from no other.
+fn points(table: &Table, rows: &BTreeMap<IpAddr, BTreeMap<Name, u32>>) {
+    assert!(table.pointed_addresses().iter().eq(rows.keys()));
+    let reader = table.read();
+    let further = |name: &[u8]| {
+        let (zone, at) = table.zones().covering(name)?;
+        reader.further(zone, name, at)
+    };
+    let v4 = (0..8).map(|n| IpAddr::from([240, 0, 0, n]));
+    for address in v4.chain((0..9).map(|n| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n]))) {
+        let name = reverse::name_of(address);
+        let Some(hosts) = rows.get(&address) else {
+            assert_eq!(further(name.wire()), None, "{address}");
+            continue;
+        };
+        let ttl = hosts.values().min().copied().unwrap_or_default();
+        assert_eq!(table.pointed(address), Pointed { hosts: hosts.keys().cloned().collect(), ttl });
+        assert_eq!(further(name.wire()), Some(Further::Pointers(address)));
+        for up in std::iter::successors(name::parent(name.wire()), |up| name::parent(up)) {
+            let Some((_, 1..)) = table.zones().covering(up) else { break };
+            assert_eq!(further(up), Some(Further::Above), "{address}");
+        }
+    }
+}
+
+/// D23 for the services of one name.
+fn serves(index: &Index, zone: &Zone, name: &Name, at: usize, answers: Option<AnswersRef<'_>>) {
+    let reader = index.table().read();
+    let extra = answers.and_then(AnswersRef::extra);
+    for (protocol, label, service) in [(Protocol::Tcp, "_tcp", "http"), (Protocol::Udp, "_udp", "dns")] {
+        let above = name.prepend(label);
+        let has = extra.is_some_and(|extra| extra.services().iter().any(|s| s.protocol == protocol));
+        let expected = has.then_some(Further::Above);
+        assert_eq!(reader.further(zone, above.wire(), at + 5), expected, "{above}");
+        let full = above.prepend(&format!("_{service}"));
+        let before = full.wire().len() - name.wire().len();
+        let has = extra.is_some_and(|extra| extra.of(service.as_bytes(), protocol).next().is_some());
+        let expected = answers.filter(|_| has).map(|answers| Further::Services(answers, before, protocol));
+        assert_eq!(reader.further(zone, full.wire(), at + before), expected, "{full}");
     }
 }
 
@@ -257,7 +333,15 @@ fn agree(index: &Index, world: &World, policy: &Policy) {
         let live = world.keys().filter(|(of, _)| *of == partition).count();
         assert_eq!(index.entries(partition), live);
     }
+    let rows = rows(table, &expected);
+    points(table, &rows);
     for zone in table.zones().iter() {
+        if zone.is_reverse() {
+            let in_zone = |address: &&IpAddr| zone.apex().covers(&reverse::name_of(**address));
+            let count: usize = rows.keys().filter(in_zone).map(|address| rows[address].len()).sum();
+            assert_eq!(zone.hosts(), count, "{world:#?}");
+            continue;
+        }
         let of_zone = |host: &&Host| {
             table.zones().covering(host.name.wire()).is_some_and(|(z, _)| z.apex() == zone.apex())
         };
@@ -293,6 +377,7 @@ fn asked(index: &Index, text: &str, hosts: &BTreeMap<Host, Answers>) {
     let exists = at == 0 || hosts.keys().any(|host| in_zone(host) && name.covers(&host.name));
     let reader = index.table().read();
     let found = reader.find(zone, name.wire(), at);
+    serves(index, zone, &name, at, if let Found::Host(answers) = found { Some(answers) } else { None });
     match (exact.or(wildcard), found) {
         (Some(answers), Found::Host(there)) => {
             assert_eq!(answers.view(), there, "{text}");

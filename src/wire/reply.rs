@@ -178,15 +178,17 @@ impl<'b> Reply<'b> {
         true
     }
 
-    /// Writes an answer of the question's name whose length only the caller knows; says TC if it does not fit.
-    pub fn answer(&mut self, rtype: u16, ttl: u32, rdata: &[u8]) {
+    /// Writes an answer of the question's name whose length only the caller knows; says TC, and false, if it does not fit.
+    pub fn answer(&mut self, rtype: u16, ttl: u32, rdata: &[u8]) -> bool {
         if self.len + RECORD_HEAD + rdata.len() > self.limit {
-            return self.truncate();
+            self.truncate();
+            return false;
         }
         self.put(QUESTION_POINTER);
         self.put(fixed(rtype, ttl, rdata.len()));
         self.copy(rdata);
         self.counts[Section::Answer as usize] += 1;
+        true
     }
 
     /// Says that something the reply must hold did not fit.

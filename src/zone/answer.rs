@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::extra::Extra;
 use crate::wire::rtype;
 
 /// Address family of a record set.
@@ -47,6 +48,7 @@ pub struct Answers {
     ttl: u32,
     v4: Arc<[[u8; 4]]>,
     v6: Arc<[[u8; 16]]>,
+    extra: Option<Arc<Extra>>,
 }
 
 /// [`Answers`] wherever they are kept.
@@ -67,12 +69,18 @@ impl Answers {
             ttl,
             v4: shared(addresses.iter().filter_map(v4)),
             v6: shared(addresses.iter().filter_map(v6)),
+            extra: None,
         })
     }
 
     /// The same with another TTL in seconds.
     pub fn with_ttl(&self, ttl: u32) -> Answers {
         Answers { ttl, ..self.clone() }
+    }
+
+    /// The same with what the host has beside addresses.
+    pub fn with_extra(self, extra: Option<Arc<Extra>>) -> Answers {
+        Answers { extra, ..self }
     }
 
     /// The same, borrowed.
@@ -112,6 +120,14 @@ impl<'t> AnswersRef<'t> {
         }
     }
 
+    /// What the host has beside addresses, if that is kept.
+    pub fn extra(self) -> Option<&'t Extra> {
+        match self {
+            AnswersRef::One(..) => None,
+            AnswersRef::Many(answers) => answers.extra.as_deref(),
+        }
+    }
+
     /// Whether there are addresses of one family.
     pub fn has(self, family: Family) -> bool {
         match family {
@@ -132,7 +148,8 @@ impl<'t> AnswersRef<'t> {
 
 impl PartialEq for AnswersRef<'_> {
     fn eq(&self, other: &Self) -> bool {
-        (self.ttl(), self.v4(), self.v6()) == (other.ttl(), other.v4(), other.v6())
+        (self.ttl(), self.v4(), self.v6(), self.extra())
+            == (other.ttl(), other.v4(), other.v6(), other.extra())
     }
 }
 

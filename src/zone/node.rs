@@ -195,7 +195,7 @@ impl Node {
     fn set_host(&mut self, answers: Option<Answers>) {
         self.v4_ttl = 0;
         let in_place = answers.as_ref().map(Answers::view).and_then(|a| match (a.v4(), a.v6()) {
-            ([v4], []) => Some((*v4, u16::try_from(a.ttl()).ok()?)),
+            ([v4], []) if a.extra().is_none() => Some((*v4, u16::try_from(a.ttl()).ok()?)),
             _ => None,
         });
         match in_place {

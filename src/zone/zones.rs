@@ -23,6 +23,7 @@ pub struct Zone {
     /// Position in [`Zones::iter`], for dense counters.
     index: usize,
     parent: Option<usize>,
+    reverse: bool,
     serial: AtomicU32,
     hosts: AtomicUsize,
     wildcards: AtomicUsize,
@@ -45,7 +46,7 @@ impl Zone {
         self.serial.load(Ordering::Relaxed)
     }
 
-    /// Hosts with answers, wildcards included.
+    /// Hosts with answers, wildcards included; PTR records of a reverse zone.
     pub fn hosts(&self) -> usize {
         self.hosts.load(Ordering::Relaxed)
     }
@@ -53,6 +54,11 @@ impl Zone {
     /// A hash of all answers, below 2⁵³: a number that a metric can hold (L8).
     pub fn digest(&self) -> u64 {
         self.digest.load(Ordering::Relaxed) >> 11
+    }
+
+    /// Whether its names are those of addresses (D22).
+    pub fn is_reverse(&self) -> bool {
+        self.reverse
     }
 
     /// The same, as the table's keys have it.
@@ -80,6 +86,15 @@ impl Zone {
     /// The hash of all answers is another by `difference`.
     pub(super) fn is_worth(&self, difference: u64) {
         self.digest.fetch_add(difference, Ordering::Relaxed);
+    }
+
+    /// A PTR record has come or gone.
+    pub(super) fn counts_pointer(&self, comes: bool) {
+        if comes {
+            self.hosts.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.hosts.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Something visible has changed (D6). `now` in Unix seconds.
@@ -112,6 +127,7 @@ pub struct Zones {
     by_length: [OfLength; name::MAX_WIRE + 1],
     cluster_domain: Name,
     owned: Owned,
+    has_reverse: bool,
 }
 
 /// The zones whose name has so many octets.
@@ -152,6 +168,12 @@ pub enum ZoneError {
         "{0:?} is in none of the zones, so nobody can own its names here; give a suffix that is, or its zone with --zone"
     )]
     OwnedOutside(String),
+    /// A reverse zone that is, or lies in, another zone, or the other way round.
+    #[error(
+        "zone {0:?} of --reverse and zone {1:?} of --zone lie in one another; leave one out: --reverse has the names of \
+         addresses, --zone those that entries list"
+    )]
+    ReverseInside(String, String),
     /// A child of the cluster domain.
     #[error(
         "zone {0:?} lies inside the cluster domain {1:?}, which the cluster DNS serves; choose another name"
@@ -191,28 +213,58 @@ impl Zones {
                 return Err(ZoneError::NameServer(taken.to_string(), zone.to_string()));
             }
         }
-        let by_apex: HashMap<Name, usize, RandomState> =
-            apexes.iter().cloned().enumerate().map(|(i, apex)| (apex, i)).collect();
-        let zones = apexes
-            .iter()
-            .enumerate()
-            .map(|(index, apex)| Zone {
-                apex: apex.clone(),
-                index,
-                parent: std::iter::successors(name::parent(apex.wire()), |up| name::parent(up))
-                    .find_map(|up| by_apex.get(up).copied()),
-                serial: AtomicU32::new(now),
-                hosts: AtomicUsize::new(0),
-                wildcards: AtomicUsize::new(0),
-                digest: AtomicU64::new(0),
-            })
-            .collect();
-        let mut by_length = [OfLength::None; name::MAX_WIRE + 1];
-        for (apex, i) in apexes.iter().zip(0..=u16::MAX) {
-            let known = &mut by_length[apex.wire().len()];
-            *known = if matches!(known, OfLength::None) { OfLength::One(i) } else { OfLength::Many };
+        let mut zones = Zones {
+            zones: Vec::new(),
+            by_apex: apexes.iter().cloned().enumerate().map(|(i, apex)| (apex, i)).collect(),
+            by_length: [OfLength::None; name::MAX_WIRE + 1],
+            cluster_domain,
+            owned: Owned::default(),
+            has_reverse: false,
+        };
+        for apex in apexes {
+            zones.push(apex, false, now);
         }
-        Ok(Zones { zones, by_apex, by_length, cluster_domain, owned: Owned::default() })
+        Ok(zones)
+    }
+
+    /// The same zones, and reverse ones (D22), which [`super::reverse::zones`] has made.
+    pub fn with_reverse(mut self, apexes: Vec<Name>, now: u32) -> Result<Zones, ZoneError> {
+        for apex in apexes {
+            let touches =
+                |zone: &&Zone| !zone.reverse && (zone.apex.covers(&apex) || apex.covers(&zone.apex));
+            if let Some(zone) = self.zones.iter().find(touches) {
+                return Err(ZoneError::ReverseInside(apex.to_string(), zone.apex.to_string()));
+            }
+            if self.zones.len() > usize::from(u16::MAX) {
+                return Err(ZoneError::TooMany(self.zones.len() + 1));
+            }
+            self.by_apex.insert(apex.clone(), self.zones.len());
+            self.has_reverse = true;
+            self.push(apex, true, now);
+        }
+        Ok(self)
+    }
+
+    fn push(&mut self, apex: Name, reverse: bool, now: u32) {
+        let index = self.zones.len();
+        let known = &mut self.by_length[apex.wire().len()];
+        *known = if matches!(known, OfLength::None) { OfLength::One(index as u16) } else { OfLength::Many };
+        self.zones.push(Zone {
+            parent: std::iter::successors(name::parent(apex.wire()), |up| name::parent(up))
+                .find_map(|up| self.by_apex.get(up).copied()),
+            apex,
+            index,
+            reverse,
+            serial: AtomicU32::new(now),
+            hosts: AtomicUsize::new(0),
+            wildcards: AtomicUsize::new(0),
+            digest: AtomicU64::new(0),
+        });
+    }
+
+    /// Whether any zone is a reverse one.
+    pub fn has_reverse(&self) -> bool {
+        self.has_reverse
     }
 
     /// The same zones, where some suffixes belong to some namespaces (O6).

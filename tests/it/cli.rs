@@ -168,7 +168,7 @@ fn a_start_that_fails_is_never_ready() {
     assert!(!ended.stderr.contains("ready"), "{}", ended.stderr);
 }
 
-/// [S4] [A3] [D2] [D4] [L1] [X1]
+/// [S4] [A3] [D2] [D4] [D22] [Z2] [L1] [X1]
 #[test]
 fn bad_usage_says_which_flag_which_value_why_and_what_to_do() {
     let file = ["--file", "examples/gke"];
@@ -205,6 +205,30 @@ fn bad_usage_says_which_flag_which_value_why_and_what_to_do() {
             &["--zone", "global", "--zone", "ns.dns.global"],
             "globaldns: --zone: zone \"ns.dns.global\" is the name of the name server of zone \"global\"; choose \
              another name"
+                .to_owned(),
+        ),
+        (
+            &["--reverse", "240.0.0.1"],
+            "globaldns: --reverse \"240.0.0.1\" is not a network; write a CIDR such as 240.240.0.0/16 or 2001:2::/48"
+                .to_owned(),
+        ),
+        (
+            &["--reverse", "240.240.0.0/16,0.0.0.0/0"],
+            "globaldns: --reverse: 0.0.0.0/0 is too wide: its reverse zone would take the look-ups of addresses that are \
+             not the mesh's, those of pods and services among them; give the range that VIPs are taken from, at least a \
+             /8"
+                .to_owned(),
+        ),
+        (
+            &["--reverse", "127.0.0.0/8"],
+            "globaldns: --reverse: 127.0.0.0/8 overlaps 127.0.0.0/8, loopback addresses, which no reverse zone here can \
+             be for; give the range that VIPs are taken from"
+                .to_owned(),
+        ),
+        (
+            &["--zone", "240.in-addr.arpa", "--reverse", "240.240.0.0/16"],
+            "globaldns: --reverse: zone \"240.240.in-addr.arpa\" of --reverse and zone \"240.in-addr.arpa\" of --zone \
+             lie in one another; leave one out: --reverse has the names of addresses, --zone those that entries list"
                 .to_owned(),
         ),
         (

@@ -150,3 +150,43 @@ fn an_output_directory_gets_one_file_per_zone_and_goes_with_zone_files_only() {
         assert!(text.contains(&format!("\n$ORIGIN {zone}.\n")), "{text}");
     }
 }
+
+/// [D22] [D23] [D24] Reverse zones are files of their own, and services stand beside their host.
+#[test]
+fn an_export_has_the_names_of_addresses_and_the_services_of_ports() {
+    let table = ["--file", "examples/gke", "--reverse", "240.0.0.0/9", "--srv", "--txt"];
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().to_str().expect("UTF-8");
+    let zone = ["export", "--format", "zone", "--advertise-address", "192.0.2.53", "--output-dir", path];
+    let ended = end(&[&zone[..], &table].concat());
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!(std::fs::read_dir(path).expect("a directory").count(), 1 + 128);
+    let lines = |zone: &str| {
+        let text = std::fs::read_to_string(directory.path().join(format!("{zone}.zone"))).expect(zone);
+        text.lines().filter(|line| !line.contains(" SOA ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let global = lines("global");
+    assert_eq!(
+        global[global.len() - 2..],
+        [
+            "app1.default.global. 30 IN A 240.0.0.6",
+            "_http1._tcp.app1.default.global. 30 IN SRV 0 100 80 app1.default.global."
+        ]
+    );
+    assert_eq!(
+        lines("0.240.in-addr.arpa")[1..],
+        [
+            "$ORIGIN 0.240.in-addr.arpa.",
+            "$TTL 30",
+            "0.240.in-addr.arpa. 30 IN NS ns.dns.0.240.in-addr.arpa.",
+            "ns.dns.0.240.in-addr.arpa. 30 IN A 192.0.2.53",
+            "6.0.0.240.in-addr.arpa. 30 IN PTR app1.default.global.",
+        ]
+    );
+    assert_eq!(lines("1.240.in-addr.arpa").len(), 5);
+    let ended = end(&[&["export", "--format", "json"][..], &table].concat());
+    let json: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(json["zones"][0]["hosts"][0]["services"][0]["service"], "_http1._tcp");
+    assert_eq!(json["zones"][1]["pointers"][0]["hosts"][0], "app1.default.global");
+    assert!(!ended.stdout.contains("entry="));
+}

@@ -70,6 +70,10 @@ fn every_flavour_prints_what_its_golden_file_says() {
             transcript(&emit(&flavour, &["--dns-ip", "10.96.0.53:5353,10.96.0.54:5353"])),
             transcript(&emit(&flavour, &["--dns-ip", "fd00:10:96::35"])),
             transcript(&emit(&flavour, &["--dns-ip", "[fd00:10:96::35]:5353"])),
+            transcript(&emit(
+                &flavour,
+                &[&PLAIN[..], &["--reverse", "240.0.0.0/8,10.99.0.0/16,fd00:99::/32"]].concat(),
+            )),
         ];
         if let Some(kind) = kind {
             let file = live_file(&flavour, &kind);

@@ -164,3 +164,11 @@ fn as_our_dig_prints_it(line: &str) -> String {
     }
     words.join(" ")
 }
+
+/// [D22] [D23] [D24] What README.md shows under the names of addresses, ports and entries.
+#[test]
+fn addresses_ports_and_entries() {
+    let file = ["--file", "examples/gke", "--nsid", "test"];
+    let program = Program::serve(&[&file[..], &["--reverse", "240.0.0.0/8", "--srv", "--txt"]].concat());
+    check_transcript(program.dns(), include_str!("walkthroughs/further.dig"));
+}

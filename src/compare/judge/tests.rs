@@ -91,12 +91,13 @@ impl Mesh {
         let ours = Ownership { suffix: name("owned.global"), namespaces: ["shop".to_owned()].into() };
         let zones = Zones::new(zones, name("cluster.local"), 0).expect("zones");
         let zones = zones.owned_by(vec![ours]).expect("in a zone");
+        let zones = zones.with_reverse(vec![name("7.0.240.in-addr.arpa")], 0).expect("beside the others");
         let default_addresses =
             default_addresses.iter().map(|text| text.parse().expect("an address")).collect();
         let policy = Policy { prefer_namespaces: Vec::new(), default_addresses, ttl: 30 };
-        let index = Index::new(policy, Arc::new(Table::new(zones)), || 1000);
+        let index = Index::new(policy, Arc::new(Table::new(zones)), || 1000).diagnosing(true);
         let mut legacy = Legacy::default();
-        let rules = Rules { apex_wildcards: true, ..Rules::default() };
+        let rules = Rules { apex_wildcards: true, services: true, ..Rules::default() };
         for object in mesh() {
             let entry = Entry::read(&object, Origin::Object, index.table().zones(), &rules);
             legacy.insert(&object, &entry);
@@ -155,7 +156,7 @@ fn reply(text: &str) -> Reply {
 const NODATA: &str = "aa soa=global/5";
 const NXDOMAIN: &str = "NXDOMAIN aa soa=global/5";
 
-/// [K3] [A1] [A2] [A5] [D2] [D3] [D4] [D8] [D15] [O1] [O5] [S5] Each with its reason; `=` is no difference.
+/// [K3] [A1] [A2] [A5] [D2] [D3] [D4] [D8] [D15] [D22] [D23] [D24] [O1] [O5] [S5] Each with its reason; `=` is no difference.
 #[test]
 fn a_difference_is_explained_by_its_clause_and_by_the_entries() {
     let cases = [
@@ -201,6 +202,11 @@ fn a_difference_is_explained_by_its_clause_and_by_the_entries() {
         ("strict.global A", "NXDOMAIN aa", "aa 240.0.6.1 ttl=30", "", "S5"),
         ("round.global A", "NXDOMAIN aa", "aa 240.0.6.2 ttl=30", "", "S5"),
         ("m2.global A", "NXDOMAIN aa", "aa 240.0.7.1 ttl=30", "", "S5"),
+        ("1.7.0.240.in-addr.arpa PTR", "NXDOMAIN aa", "aa PTR:m1.global. PTR:m2.global. ttl=30", "", "D22"),
+        ("7.0.240.in-addr.arpa A", "NXDOMAIN aa", "aa soa=7.0.240.in-addr.arpa/5", "", "D3"),
+        ("_tcp._tcp.m1.global SRV", "NXDOMAIN aa", "aa SRV:0:100:5000:m1.global. ttl=30", "", "D23"),
+        ("_tcp.m1.global A", "NXDOMAIN aa", NODATA, "", "D3"),
+        ("m1.global TXT", "NXDOMAIN aa", "aa TXT:entry=shop/many ttl=0", "", "D24"),
         ("httpbin.bar.cluster2 A", "NXDOMAIN", "aa 240.0.9.1 ttl=30", "", "Z1"),
         ("HtTpBiN.BaR.ClUsTeR2 A", "NXDOMAIN", "aa 240.0.9.1 ttl=30", "NXDOMAIN", "Z1"),
         ("x.cluster3 A", "NXDOMAIN aa", "aa 240.0.10.1 ttl=30", "", "H5"),
@@ -263,6 +269,10 @@ fn what_the_entries_do_not_justify_stays_unexplained() {
         // Other records.
         ("echo.default.global TXT", "aa TXT:hello", NODATA),
         ("echo.default.global A", "aa CNAME:other.global. 240.0.0.1 ttl=30", "aa 240.0.0.1 ttl=30"),
+        ("1.7.0.240.in-addr.arpa PTR", "NXDOMAIN aa", "aa PTR:m1.global. ttl=30"),
+        ("1.7.0.240.in-addr.arpa PTR", "aa PTR:m1.global. ttl=30", "NXDOMAIN aa soa=7.0.240.in-addr.arpa/5"),
+        ("_tcp._tcp.m1.global SRV", "NXDOMAIN aa", "aa SRV:0:100:5001:m1.global. ttl=30"),
+        ("m1.global TXT", "NXDOMAIN aa", "aa TXT:hello ttl=0"),
         // Nobody, or not globaldns.
         ("echo.default.global A", "silence", "aa 240.0.0.1 ttl=30"),
         ("echo.default.global A", "aa 240.0.0.1 ttl=30", "silence"),

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
-    /// [D1] [D3] [D4] [D10] [D11] [D12] [D13] [D17] [D18] [D19] [D21] The two paths say the same to any message over any table.
+    /// [D1] [D3] [D4] [D10] [D11] [D12] [D13] [D17] [D18] [D19] [D21] [D22] [D23] [D24] The two
+    /// paths say the same to any message over any table.
     #[test]
     fn both_paths_agree_on_queries(octets in proptest::collection::vec(any::<u8>(), 0..800)) {
         check(&octets);
@@ -37,8 +38,16 @@ fn octets_at_random_reach_every_kind_of_reply() {
                 kinds.insert("silence".to_owned());
                 continue;
             };
-            if said.iter().any(|line| line.contains(" TXT ")) {
-                kinds.insert("a proof".to_owned());
+            for (mark, kind) in [
+                (" TXT \"globaldns\"", "a proof"),
+                (" TXT \"entry=", "a diagnosis"),
+                (" PTR ", "a pointer"),
+                (" SRV 0 100 ", "a service"),
+                (" \"wildcard=", "a wildcard's diagnosis"),
+            ] {
+                if said.iter().any(|line| line.contains(mark)) {
+                    kinds.insert(kind.to_owned());
+                }
             }
             if said.iter().any(|line| line.contains(" cookie=")) {
                 kinds.insert("a cookie".to_owned());
@@ -71,7 +80,11 @@ fn octets_at_random_reach_every_kind_of_reply() {
         "SERVFAIL qr ",
         "SERVFAIL qr O",
         "a cookie",
+        "a diagnosis",
+        "a pointer",
         "a proof",
+        "a service",
+        "a wildcard's diagnosis",
         "silence",
     ];
     let missing: Vec<_> = expected.iter().filter(|kind| !kinds.contains(**kind)).collect();

@@ -2,6 +2,7 @@ use super::*;
 use crate::serve::fixture::{Fixture, SERIAL, host, query, render, settings, table};
 use crate::zone::answer::Answers;
 
+mod further;
 mod guard;
 
 fn addresses(n: u8) -> Vec<IpAddr> {

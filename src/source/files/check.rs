@@ -143,6 +143,7 @@ fn drawn(octets: &mut Octets<'_>) {
         apex_wildcards: switches & 1 != 0,
         skip_resolution_none: switches & 2 != 0,
         public_only: switches & 4 != 0,
+        services: false,
     };
     let objects: Vec<(Value, Model)> = (0..1 + octets.below(3)).map(|_| object(octets)).collect();
     let list = switches & 8 != 0;

@@ -51,7 +51,7 @@ fn written(header: &Header, entries: &[Entry]) -> Vec<u8> {
 
 /// The module text once more: every sum is that of all before it, and the empty frame is the end.
 fn is_as_written(file: &[u8]) -> bool {
-    let mut at = "globaldns-state 1\n".len();
+    let mut at = "globaldns-state 2\n".len();
     while let Some(length) = file.get(at..).and_then(|rest| rest.first_chunk::<4>()) {
         let (length, end) = (u32::from_le_bytes(*length) as usize, at + 4);
         let Some(sum) = file.get(end + length..end + length + SHA256_OUTPUT_LEN) else { return false };
@@ -60,7 +60,7 @@ fn is_as_written(file: &[u8]) -> bool {
         }
         at = end + length + SHA256_OUTPUT_LEN;
         if length == 0 {
-            return at == file.len() && file.starts_with(b"globaldns-state 1\n");
+            return at == file.len() && file.starts_with(b"globaldns-state 2\n");
         }
     }
     false
@@ -93,7 +93,12 @@ fn signed(header: &[u8], frames: &[&[u8]]) {
             served(entries);
         }
         Err(Unusable::Damaged(why)) => {
-            let content = ["its header cannot be read", "an entry cannot be read", "a host cannot be read"];
+            let content = [
+                "its header cannot be read",
+                "an entry cannot be read",
+                "a host cannot be read",
+                "a port cannot be read",
+            ];
             // An empty header is the end of a file too early.
             assert!(content.contains(&why) || header.is_empty(), "{why}: {file:?}");
         }
@@ -146,6 +151,12 @@ fn entries(octets: &mut Octets<'_>) -> Vec<Entry> {
     (0..octets.below(4)).map(|_| entry(octets)).collect()
 }
 
+fn services(flags: u8) -> Vec<Service> {
+    let named = [("http", Protocol::Tcp, 80), ("dns", Protocol::Udp, u16::MAX)];
+    let count = usize::from(flags >> 6).min(named.len());
+    named[..count].iter().filter_map(|(name, protocol, port)| Service::new(name, *protocol, *port)).collect()
+}
+
 fn entry(octets: &mut Octets<'_>) -> Entry {
     let flags = octets.octet();
     let origin = match flags & 1 {
@@ -177,6 +188,7 @@ fn entry(octets: &mut Octets<'_>) -> Entry {
         allocated: flags & 16 != 0,
         ttl: (flags & 32 != 0).then(|| octets.u16().into()),
         claims,
+        services: services(flags),
         findings: (0..octets.below(2)).map(|_| finding(octets)).collect(),
         outside: (0..octets.below(2)).map(|n| (n as u32, octets.text().into())).collect(),
     }

@@ -20,7 +20,7 @@ fn header() -> Header {
 }
 
 fn read_entry(object: serde_json::Value, origin: Origin) -> Entry {
-    Entry::read(&object, origin, &zones(), &Rules::default())
+    Entry::read(&object, origin, &zones(), &Rules { services: true, ..Rules::default() })
 }
 
 /// An ordinary entry, and one with everything an entry can have.
@@ -29,7 +29,8 @@ fn entries() -> Vec<Entry> {
         "metadata": {"namespace": "foo", "name": "rich", "creationTimestamp": "2024-01-31T12:00:00Z",
                      "annotations": {"globaldns.io/ttl": "77"}},
         "spec": {"hosts": ["a.global", "x.com", "*.b.cluster2", "bad name", "global"], "exportTo": ["."],
-                 "addresses": ["240.0.0.1", "2001:db8::1", "10.0.0.0/8"], "resolution": "DNS"}
+                 "addresses": ["240.0.0.1", "2001:db8::1", "10.0.0.0/8"], "resolution": "DNS",
+                 "ports": [{"number": 80, "name": "http"}, {"number": 53, "name": "dns", "protocol": "UDP"}]}
     });
     let allocated = json!({
         "metadata": {"name": "allocated"},
@@ -97,17 +98,17 @@ fn a_file_with_any_bit_turned_is_not_used() {
 #[test]
 fn another_format_is_told_by_its_number() {
     let file = written(&entries());
-    for number in ["0", "2", "17"] {
+    for number in ["0", "1", "17"] {
         let line = format!("globaldns-state {number}\n");
         let other = [line.as_bytes(), &file[line.len()..]].concat();
         let Err(error) = read(&other) else { panic!("format {number} was read") };
-        assert!(error.to_string().contains(&format!("format {number}, and this version reads format 1")));
+        assert!(error.to_string().contains(&format!("format {number}, and this version reads format 2")));
     }
 }
 
 /// Whoever changes what is written has to change the number of the format: an installed program reads old files.
 #[test]
-fn format_1_is_what_it_always_was() {
+fn format_2_is_what_it_always_was() {
     let mut entries = entries();
     for entry in &mut entries {
         // Their own texts may change.
@@ -115,7 +116,7 @@ fn format_1_is_what_it_always_was() {
     }
     let digest = ring::digest::digest(&SHA256, &written(&entries));
     let text: String = digest.as_ref()[..8].iter().map(|octet| format!("{octet:02x}")).collect();
-    assert_eq!((FORMAT, text.as_str()), (1, "4387724daacd2f13"));
+    assert_eq!((FORMAT, text.as_str()), (2, "6c5b71820836d9fc"));
 }
 
 proptest! {

@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 
 use crate::stub::{DNS_PORT, Refusal, RefusalKind, Stub, server_text};
+use crate::wire::name::Name;
+use crate::zone::reverse;
 
 /// The most name servers that macOS' resolver takes.
 const MACOS_SERVERS: usize = 3;
@@ -69,7 +71,10 @@ pub(super) fn resolved_link(stub: &Stub) -> String {
 /// `options` may come only once in BIND's configuration, so what belongs there is a comment.
 fn bind_options(stub: &Stub) -> String {
     let zones = joined(stub, " ", |zone| format!("\"{zone}\";"));
-    format!("// In options: validate-except {{ {zones} }};\n")
+    let ours = |empty: &Name| stub.zones().iter().any(|zone| zone.covers(empty) || empty.covers(zone));
+    let empty = reverse::answered_by_resolvers().into_iter().filter(ours);
+    let empty: String = empty.map(|zone| format!(" disable-empty-zone \"{zone}\";")).collect();
+    format!("// In options: validate-except {{ {zones} }};{empty}\n")
 }
 
 pub(super) fn bind(stub: &Stub) -> String {
@@ -94,9 +99,20 @@ pub(super) fn unbound(stub: &Stub) -> String {
     let localhost = if loopback { "    do-not-query-localhost: no\n" } else { "" };
     let insecure = per_zone(stub, |zone| format!("    domain-insecure: \"{zone}\"\n"));
     let private = per_zone(stub, |zone| format!("    private-domain: \"{zone}\"\n"));
+    // A zone that Unbound answers by itself lets ours through if it is switched off, or if ours has one of its own.
+    let own: String = reverse::answered_by_resolvers()
+        .iter()
+        .flat_map(|empty| {
+            let below = stub.zones().iter().any(|zone| zone.covers(empty));
+            let above = stub.zones().iter().filter(|zone| *zone != empty && empty.covers(zone));
+            let above = above.map(|zone| format!("    local-zone: \"{zone}\" transparent\n"));
+            let below = below.then(|| format!("    local-zone: \"{empty}\" nodefault\n"));
+            below.into_iter().chain(above).collect::<Vec<_>>()
+        })
+        .collect();
     let addresses = servers(stub, "", |server| format!("    stub-addr: {}\n", marked(server, "@")));
     let zone = |zone: &str| format!("stub-zone:\n    name: \"{zone}\"\n{addresses}    stub-prime: no\n");
-    format!("server:\n{insecure}{private}{localhost}{}", per_zone(stub, zone))
+    format!("server:\n{insecure}{private}{own}{localhost}{}", per_zone(stub, zone))
 }
 
 pub(super) fn cloud_dns(stub: &Stub) -> Result<String, Refusal> {

@@ -320,3 +320,41 @@ fn stub_domains_and_resources_are_planned_as_texts_of_one_field() {
     let servers: Value = serde_json::from_str(&change.after.expect("a text")).expect("JSON");
     assert_eq!(servers[0]["zones"], json!(["global", "cluster2"]));
 }
+
+/// [T4] [D22]
+#[test]
+fn a_reverse_zone_never_takes_the_names_of_pods_and_services() {
+    let zone = |text: &str| crate::wire::name::Name::parse(text).expect(text);
+    let wanted = |reverse: &str| {
+        let server = "10.96.0.53:53".parse().expect("an address");
+        Stub::new([zone("global"), zone(reverse)], [server]).expect("a stub")
+    };
+    let survey = Survey::coredns(KUBEADM);
+    let change = change_of(&survey, Some(&wanted("240.in-addr.arpa")));
+    let after = change.after.expect("a text");
+    assert!(after.contains("global:53 240.in-addr.arpa:53 {\n"), "{after}");
+    let done = Survey::coredns(&after);
+    assert_eq!(plan_of(&done, Some(&wanted("240.in-addr.arpa"))).outcome, Outcome::InPlace);
+    let mut on_node = Survey::coredns(KUBEADM);
+    on_node.node = Some(object(
+        json!({"spec": {"podCIDR": "10.244.3.0/24", "podCIDRs": ["10.244.3.0/24", "fd00:1::/64"]}}),
+    ));
+    for (survey, reverse, what) in [
+        (&survey, "10.in-addr.arpa", "10.96.0."),
+        (&survey, "96.10.in-addr.arpa", "10.96.0."),
+        (&survey, "53.0.96.10.in-addr.arpa", "10.96.0.53 in it, the address globaldns is asked at"),
+        (&survey, "244.10.in-addr.arpa", "10.244.0.2 in it, an address of cluster DNS"),
+        (&on_node, "7.3.244.10.in-addr.arpa", "10.244.3.0/24 in it, a range of pods"),
+        (&on_node, "0.0.d.f.ip6.arpa", "fd00:1::/64 in it, a range of pods"),
+    ] {
+        match plan_of(survey, Some(&wanted(reverse))).outcome {
+            Outcome::Refused(refusal) => {
+                assert!(refusal.to_string().contains(&format!("{reverse} has ")), "{refusal}");
+                assert!(refusal.why.contains(what), "{refusal}");
+            }
+            other => panic!("{reverse}: {other:?}"),
+        }
+    }
+    let beside = plan_of(&on_node, Some(&wanted("243.10.in-addr.arpa")));
+    assert!(matches!(beside.outcome, Outcome::Change(_)), "{beside:?}");
+}
