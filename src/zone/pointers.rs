@@ -15,9 +15,12 @@ use crate::wire::name::Name;
 /// PTR records of one address that are answered (D22). More are a shared VIP, and the names say no more than the first.
 pub(super) const MOST_POINTERS: usize = 64;
 
+/// An address and the octets of a host's name.
+type Row = (IpAddr, Box<[u8]>);
+
 /// The rows, each with the TTL of its host's answers in seconds.
 #[derive(Default)]
-pub(super) struct Pointers(RwLock<BTreeMap<(IpAddr, Box<[u8]>), u32>>);
+pub(super) struct Pointers(RwLock<BTreeMap<Row, u32>>);
 
 /// The hosts of an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +77,6 @@ impl Pointers {
 }
 
 /// What comes before every row of an address.
-fn first(address: IpAddr) -> (IpAddr, Box<[u8]>) {
+fn first(address: IpAddr) -> Row {
     (address, Box::default())
 }

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
 use crate::coredns::{CoreDns, DIRECTORY, Start, dns_port};
@@ -14,6 +15,8 @@ use crate::dns::{Answer, Resolver};
 use crate::pod::{Mount, Pod};
 use crate::process::{Process, fresh_directory};
 
+/// A zone of addresses that is forwarded, too.
+pub(crate) const REVERSE: &str = "240.in-addr.arpa";
 /// Where globaldns listens.
 pub(crate) const OUR_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 53);
 /// The address of `echo.default.global` in `examples/banzai-multimesh`.
@@ -199,16 +202,23 @@ impl Judge {
 impl Running {
     /// Whether our zones are answered by us through it, and others are not.
     pub(crate) fn forwards(&mut self) -> Result<(), String> {
-        let ours = self.ask("echo.default.global")?;
-        let other = self.ask("echo.default.global.example")?;
+        let ours = self.ask("echo.default.global", RecordType::A)?;
+        let other = self.ask("echo.default.global.example", RecordType::A)?;
         let echo = |answer: &Answer| answer.addresses.contains(&ECHO.into());
-        if echo(&ours) && !echo(&other) { Ok(()) } else { Err(format!("{ours:?}, {other:?}")) }
+        if !echo(&ours) || echo(&other) {
+            return Err(format!("{ours:?}, {other:?}"));
+        }
+        // The reverse zone is ours, and what pods and services have stays its own: we would refuse it.
+        let ours = self.ask(&format!("6.0.0.{REVERSE}"), RecordType::PTR)?;
+        let other = self.ask("10.0.96.10.in-addr.arpa", RecordType::PTR)?;
+        let split = ours.rcode == ResponseCode::NoError && other.rcode != ResponseCode::Refused;
+        if split { Ok(()) } else { Err(format!("{ours:?}, {other:?}")) }
     }
 
-    /// What it answers to `name` A.
-    fn ask(&mut self, name: &str) -> Result<Answer, String> {
+    /// What it answers to a question.
+    fn ask(&mut self, name: &str, record_type: RecordType) -> Result<Answer, String> {
         // A first packet may wait for the neighbour's address, and get lost.
-        let answer = (0..3).find_map(|_| self.resolver.ask(name, RecordType::A));
+        let answer = (0..3).find_map(|_| self.resolver.ask(name, record_type));
         answer.ok_or_else(|| format!("{name}: no answer\n{}", self.process.log_tail()))
     }
 }
@@ -218,8 +228,11 @@ fn start_globaldns(pod: &Pod, log: &Path) -> Process {
     let listen = dns_port(OUR_SERVICE);
     // In a pod, paths begin at the root.
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/banzai-multimesh");
+    // It has 240.0.0.6.
+    let named = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/gke");
     command
-        .args(["serve", "--file", file, "--admin-listen", "127.0.0.1:9154"])
+        .args(["serve", "--file", file, "--file", named, "--reverse", "240.0.0.0/8"])
+        .args(["--admin-listen", "127.0.0.1:9154"])
         .args(["--listen", &listen.to_string()]);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GLOBALDNS_"))
     {

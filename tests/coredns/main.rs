@@ -28,7 +28,7 @@ use corpus::{Case, Refused};
 use judge::{Version, for_each, versions};
 
 fn stub() -> Stub {
-    let zones = ["global", "cluster2"].map(|zone| Name::parse(zone).expect("a zone"));
+    let zones = ["global", "cluster2", judge::REVERSE].map(|zone| Name::parse(zone).expect("a zone"));
     Stub::new(zones, [coredns::dns_port(judge::OUR_SERVICE)]).expect("a stub domain")
 }
 

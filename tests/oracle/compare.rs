@@ -4,10 +4,11 @@
 //! answer over TCP). What no rule describes is a failure.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::question::Question;
 use crate::reply::{Reply, View, fitting, limit};
-use crate::table::Table;
+use crate::table::{DEFAULT_TTL, Table};
 
 /// Why a difference is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,18 +21,23 @@ pub(crate) enum Clause {
     D13,
     /// Glue of the apex NS.
     D17,
+    /// Addresses beside SRV.
+    D23,
 }
 
 impl Clause {
     /// Every one, in the contract's order.
-    pub(crate) const ALL: [Clause; 4] = [Clause::D7, Clause::D10, Clause::D13, Clause::D17];
+    pub(crate) const ALL: [Clause; 5] = [Clause::D7, Clause::D10, Clause::D13, Clause::D17, Clause::D23];
 
     /// The clause with what each server does.
     pub(crate) fn difference(self) -> &'static str {
         match self {
-            Clause::D7 => "D7   ANY: we send A, else AAAA, else the apex's SOA; NSD another RRset, or all",
+            Clause::D7 => {
+                "D7   ANY: we send A, else AAAA, else the apex's SOA, else PTR or SRV; NSD another RRset, or all"
+            }
             Clause::D10 => "D10  special classes and types: we send the error the clause names, NSD its own",
             Clause::D13 => "D13  cut answers: we send the whole address records that fit, NSD none",
+            Clause::D23 => "D23  SRV: we send the addresses of the target that fit, NSD none",
             Clause::D17 => "D17  apex NS: we send the glue that fits, NSD another part of it",
         }
     }
@@ -88,6 +94,9 @@ impl Comparison<'_> {
             Some((Clause::D10, *ours == error(rcode)))
         } else if self.question.rtype == ANY && ours.rcode == 0 {
             Some((Clause::D7, self.is_one_rrset(ours, theirs, whole)))
+        } else if self.question.rtype == SRV && ours.rcode == 0 && !ours.truncated && !ours.answers.is_empty()
+        {
+            Some((Clause::D23, self.has_targets(ours, theirs)))
         } else if ours.truncated {
             Some((Clause::D13, self.is_cut(ours, theirs, &whole(self.question.rtype).answers)))
         } else if self.question.rtype == NS && ours.rcode == 0 && !ours.answers.is_empty() {
@@ -126,12 +135,16 @@ impl Comparison<'_> {
 
     /// D7: A, else AAAA, else the apex's SOA; cut as any other answer (D13).
     fn is_one_rrset(&self, ours: &View, theirs: &View, whole: &mut impl FnMut(u16) -> View) -> bool {
-        let mut rrsets = [A, AAAA, SOA].into_iter().map(|rtype| (rtype, whole(rtype).answers));
+        let mut rrsets = [A, AAAA, SOA, PTR, SRV].into_iter().map(|rtype| (rtype, whole(rtype).answers));
         let Some((rtype, rrset)) = rrsets.find(|(_, rrset)| !rrset.is_empty()) else { return ours == theirs };
-        let fit = if rtype == SOA { 1 } else { fitting(self.question, self.query, rtype) };
+        let fit = match rtype {
+            SOA => 1,
+            A | AAAA => fitting(self.question, self.query, rtype),
+            _ => self.fitting_names(ours, rrset.len()),
+        };
         (ours.rcode, ours.authoritative) == (theirs.rcode, theirs.authoritative)
             && ours.authority.is_empty()
-            && ours.additional.is_empty()
+            && (ours.additional.is_empty() || rtype == SRV && self.has_targets_alone(ours))
             && ours.truncated == (rrset.len() > fit)
             && ours.answers.len() == rrset.len().min(fit)
             && is_subset(&ours.answers, &rrset)
@@ -139,12 +152,44 @@ impl Comparison<'_> {
 
     /// D13: both cut, and we send as many records of the whole RRset as fit.
     fn is_cut(&self, ours: &View, theirs: &View, rrset: &[String]) -> bool {
-        [A, AAAA].contains(&self.question.rtype)
-            && View { answers: Vec::new(), ..ours.clone() } == View { answers: Vec::new(), ..theirs.clone() }
+        let fit = match self.question.rtype {
+            rtype @ (A | AAAA) => fitting(self.question, self.query, rtype),
+            PTR | SRV => self.fitting_names(ours, rrset.len()),
+            _ => return false,
+        };
+        View { answers: Vec::new(), ..ours.clone() } == View { answers: Vec::new(), ..theirs.clone() }
             && is_subset(&theirs.answers, rrset)
-            && ours.answers.len() == fitting(self.question, self.query, self.question.rtype)
+            && ours.answers.len() == fit
             && ours.answers.len() < rrset.len()
             && is_subset(&ours.answers, rrset)
+    }
+
+    /// D13: as many records with names as we sent, if no other of their size would have fitted.
+    fn fitting_names(&self, ours: &View, all: usize) -> usize {
+        // A pointer, 10 octets, and at most three numbers and a name.
+        const MOST: usize = 2 + 10 + 6 + 255;
+        let room = limit(self.question) - self.ours.octets.len();
+        if ours.truncated && room < MOST { ours.answers.len() } else { all }
+    }
+
+    /// D23: NSD's answer, and the addresses of the target.
+    fn has_targets(&self, ours: &View, theirs: &View) -> bool {
+        View { additional: Vec::new(), ..ours.clone() } == *theirs && self.has_targets_alone(ours)
+    }
+
+    fn has_targets_alone(&self, ours: &View) -> bool {
+        let name = self.question.name.to_ascii().to_ascii_lowercase();
+        let host = name.trim_end_matches('.').splitn(3, '.').nth(2).unwrap_or_default();
+        let Some(records) = self.table.hosts.get(host) else { return false };
+        let ttl = records.ttl.unwrap_or(DEFAULT_TTL);
+        let line = |address: &IpAddr| {
+            let rtype = if address.is_ipv4() { "a" } else { "aaaa" };
+            format!("{host}. {ttl} in {rtype} {address}")
+        };
+        let all: Vec<String> = records.addresses.iter().map(line).collect();
+        let room = limit(self.question) - self.ours.octets.len();
+        // The owner is a pointer; then 10 octets and the address. After one that does not fit none is sent.
+        is_subset(&ours.additional, &all) && (ours.additional.len() == all.len() || room < 2 + 10 + 16)
     }
 
     /// D17: the apex's NS with glue, of which we left out what does not fit and nothing else.
@@ -166,6 +211,8 @@ const IN: u16 = 1;
 const A: u16 = 1;
 const NS: u16 = 2;
 const SOA: u16 = 6;
+const PTR: u16 = 12;
+const SRV: u16 = 33;
 const AAAA: u16 = 28;
 const ANY: u16 = 255;
 

@@ -34,11 +34,17 @@ pub(crate) enum Kind {
     LargeOverTcp,
     /// Asked with capital letters, and answered (D15).
     UpperCase,
+    /// The names of an address (D22).
+    Pointers,
+    /// The services of a host (D23).
+    Services,
+    /// A name above an address or a service (D22, D23)
+    AboveFurther,
 }
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Kind; 15] = [
+    pub(crate) const ALL: [Kind; 18] = [
         Kind::Addresses,
         Kind::ApexAddresses,
         Kind::NameServerAddresses,
@@ -54,6 +60,9 @@ impl Kind {
         Kind::CutAt1232,
         Kind::LargeOverTcp,
         Kind::UpperCase,
+        Kind::Pointers,
+        Kind::Services,
+        Kind::AboveFurther,
     ];
 
     /// The kinds of one reply.
@@ -71,12 +80,17 @@ impl Kind {
         let addresses = answer.contains(" in a ") || answer.contains(" in aaaa ");
         let nodata = view.rcode == 0 && view.authoritative && answer.is_empty() && !view.truncated;
         let infrastructure = ["", "dns.", "ns.dns."].contains(&relative);
+        let is_above_service = ["_tcp.", "_udp."].iter().any(|label| {
+            name.strip_prefix(label)
+                .and_then(|host| table.hosts.get(host))
+                .is_some_and(|host| !host.services.is_empty())
+        });
         let kinds = [
             (addresses && !is_apex && is_host, Kind::Addresses),
             (addresses && is_apex, Kind::ApexAddresses),
             (addresses && relative == "ns.dns.", Kind::NameServerAddresses),
             (answer.contains(" in soa "), Kind::Soa),
-            (!view.additional.is_empty(), Kind::NsWithGlue),
+            (answer.contains(" in ns ") && !view.additional.is_empty(), Kind::NsWithGlue),
             (nodata && is_host, Kind::NoDataOfHost),
             (nodata && !is_host && !infrastructure, Kind::EmptyNonTerminal),
             (nodata && is_nested && question.rtype == 43, Kind::NestedDs),
@@ -87,6 +101,12 @@ impl Kind {
             (view.truncated && limit(question) == 1232, Kind::CutAt1232),
             (question.tcp && reply.octets.len() > 1232, Kind::LargeOverTcp),
             (addresses && spelled != lower, Kind::UpperCase),
+            (answer.contains(" in ptr "), Kind::Pointers),
+            (answer.contains(" in srv "), Kind::Services),
+            (
+                nodata && !is_host && (is_above_service || zone.ends_with(".arpa") && !infrastructure),
+                Kind::AboveFurther,
+            ),
         ];
         kinds.into_iter().filter(|(holds, _)| *holds).map(|(_, kind)| kind).collect()
     }

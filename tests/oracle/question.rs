@@ -28,9 +28,11 @@ pub(crate) struct Opt {
 const A: u16 = 1;
 const AAAA: u16 = 28;
 const DS: u16 = 43;
+const SRV: u16 = 33;
+const PTR: u16 = 12;
 const ANY: u16 = 255;
-/// NS, SOA, MX, TXT, SRV, HTTPS, CNAME, DNSKEY.
-const OTHER_TYPES: [u16; 8] = [2, 6, 15, 16, 33, 65, 5, 48];
+/// NS, SOA, MX, TXT, SRV, HTTPS, CNAME, DNSKEY, PTR.
+const OTHER_TYPES: [u16; 9] = [2, 6, 15, 16, SRV, 65, 5, 48, PTR];
 /// OPT, TKEY, TSIG, IXFR, AXFR, MAILB, MAILA, and what no registry has given out.
 const SPECIAL_TYPES: [u16; 9] = [41, 249, 250, 251, 252, 253, 254, 0, 65535];
 /// RFC 1035 section 2.3.4: the most octets of a name, root label included.
@@ -51,6 +53,13 @@ impl Question {
             92..95 => *random.pick(&SPECIAL_TYPES),
             _ => random.range(0..65536) as u16,
         };
+        if random.chance(60) {
+            rtype = match labels.first() {
+                Some(first) if first.starts_with(b"_") => SRV,
+                _ if labels.last().is_some_and(|last| last == b"arpa") => PTR,
+                _ => rtype,
+            };
+        }
         if random.chance(3) {
             labels = split(random.pick::<String>(&table.zones));
             rtype = *random.pick(&[DS, DS, 2, 6]);
@@ -127,7 +136,16 @@ impl Opt {
 }
 
 fn name(table: &Table, random: &mut Random) -> Labels {
-    let zone = random.pick(&table.zones).clone();
+    let zones: Vec<_> = table.all_zones().collect();
+    let zone = (*random.pick(&zones)).clone();
+    if !table.further.is_empty() && random.chance(20) {
+        let mut labels = split(random.pick::<String>(&table.further));
+        return match random.range(0..10) {
+            0..6 => labels,
+            6..8 => near_miss(labels, random),
+            _ => labels.split_off(random.range(0..labels.len())),
+        };
+    }
     let host = {
         let nth = random.range(0..table.hosts.len().max(1));
         table.hosts.keys().nth(nth).cloned().unwrap_or_else(|| zone.clone())

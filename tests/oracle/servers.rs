@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::question::Question;
 use crate::reply::Reply;
-use crate::table::Table;
+use crate::table::{REVERSE, Table};
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);
@@ -174,6 +174,7 @@ fn globaldns(subcommand: &str, table: &Table, entries: &Path) -> Command {
     for zone in &table.zones {
         command.arg("--zone").arg(zone);
     }
+    command.arg("--srv").arg("--reverse").arg(REVERSE.join(","));
     for address in &table.name_servers {
         command.arg("--advertise-address").arg(address.to_string());
     }
@@ -238,7 +239,7 @@ remote-control:
         rrl = if has_rate_limit() { "rrl-ratelimit: 0" } else { "" },
     );
     let zones =
-        table.zones.iter().map(|zone| format!("zone:\n  name: \"{zone}\"\n  zonefile: \"{zone}.zone\"\n"));
+        table.all_zones().map(|zone| format!("zone:\n  name: \"{zone}\"\n  zonefile: \"{zone}.zone\"\n"));
     server + &zones.collect::<String>()
 }
 

@@ -17,28 +17,46 @@ pub(crate) const LABELS: [&str; 18] = [
 /// The longest text of a name (H1).
 const MAX_NAME: usize = 253;
 
+/// `--reverse`: some of the IPv4 addresses that are drawn, and all IPv6 addresses.
+pub(crate) const REVERSE: [&str; 3] = ["240.0.0.0/8", "241.0.0.0/8", "fd00::/16"];
+/// Names of ports, and protocols with their label.
+const PORTS: [(&str, &str, &str); 5] = [
+    ("http", "HTTP", "_tcp"),
+    ("HTTP", "GRPC", "_tcp"),
+    ("dns", "UDP", "_udp"),
+    ("a-b", "TLS", "_tcp"),
+    ("dns", "TCP", "_tcp"),
+];
 /// Zones with what is in them.
 pub(crate) struct Table {
     /// Apexes, lower-case, without trailing dot.
     pub(crate) zones: Vec<String>,
+    /// The reverse zones of [`REVERSE`].
+    pub(crate) reverse: Vec<String>,
     /// `--advertise-address`.
     pub(crate) name_servers: Vec<IpAddr>,
     /// Lower-case names in our zones, with what answers them.
     pub(crate) hosts: BTreeMap<String, Records>,
+    /// Names that a service or an address has, and no host.
+    pub(crate) further: Vec<String>,
     entries: Vec<Entry>,
 }
 
 /// What one host holds.
 #[derive(Default)]
 pub(crate) struct Records {
-    ttl: Option<u32>,
-    addresses: BTreeSet<IpAddr>,
+    pub(crate) ttl: Option<u32>,
+    pub(crate) addresses: BTreeSet<IpAddr>,
+    /// `_name._protocol`, and the port.
+    pub(crate) services: BTreeSet<(String, u16)>,
 }
 
 struct Entry {
     hosts: Vec<String>,
     addresses: Vec<String>,
     ttl: Option<u32>,
+    /// Into [`PORTS`], and the number.
+    ports: Vec<(usize, u16)>,
 }
 
 impl Table {
@@ -52,10 +70,19 @@ impl Table {
         }
         let most = if random.chance(20) { 60 } else { 4 };
         let name_servers = (0..random.range(1..most)).map(|_| address(random, 50)).collect();
-        let mut table = Table { zones, name_servers, hosts: BTreeMap::new(), entries: Vec::new() };
+        let reverse = ["240.in-addr.arpa", "241.in-addr.arpa", "0.0.d.f.ip6.arpa"].map(str::to_owned).into();
+        let mut table = Table {
+            zones,
+            reverse,
+            name_servers,
+            hosts: BTreeMap::new(),
+            further: Vec::new(),
+            entries: Vec::new(),
+        };
         for _ in 0..random.range(20..120) {
             table.add_entry(random);
         }
+        table.further = table.names_beside_hosts();
         table
     }
 
@@ -79,6 +106,9 @@ impl Table {
         }
         let most = *random.pick(&[DEFAULT_TTL, 3600]) as usize;
         let ttl = random.chance(30).then(|| random.range(1..most + 1) as u32);
+        let count = if random.chance(50) { random.range(1..4) } else { 0 };
+        let port = |random: &mut Random| (random.range(0..PORTS.len()), 80 + random.range(0..3) as u16);
+        let ports: Vec<_> = (0..count).map(|_| port(random)).collect();
         for host in &hosts {
             let name = lower(host);
             if self.zone_of(&name).is_none_or(|zone| is_reserved(&name, zone)) {
@@ -86,11 +116,15 @@ impl Table {
             }
             let records = self.hosts.entry(name).or_default();
             records.addresses.extend(&addresses);
+            records.services.extend(ports.iter().map(|(at, number)| {
+                let (name, _, protocol) = PORTS[*at];
+                (format!("_{}.{protocol}", name.to_ascii_lowercase()), *number)
+            }));
             // D2: the lowest of the merged entries, and one without annotation has the default.
             records.ttl = records.ttl.into_iter().chain([ttl.unwrap_or(DEFAULT_TTL)]).min();
         }
         let addresses = addresses.iter().map(|address| spelled(*address, random)).collect();
-        self.entries.push(Entry { hosts, addresses, ttl });
+        self.entries.push(Entry { hosts, addresses, ttl, ports });
     }
 
     /// A host as an entry writes it: new, or one that another entry has, too.
@@ -121,7 +155,20 @@ impl Table {
         let covers = |zone: &&String| {
             name.strip_suffix(zone.as_str()).is_some_and(|l| l.is_empty() || l.ends_with('.'))
         };
-        self.zones.iter().filter(covers).max_by_key(|zone| zone.len()).map(String::as_str)
+        self.all_zones().filter(covers).max_by_key(|zone| zone.len()).map(String::as_str)
+    }
+
+    /// Every zone, the reverse ones too.
+    pub(crate) fn all_zones(&self) -> impl Iterator<Item = &String> {
+        self.zones.iter().chain(&self.reverse)
+    }
+
+    fn names_beside_hosts(&self) -> Vec<String> {
+        let services = self.hosts.iter().flat_map(|(host, records)| {
+            records.services.iter().map(move |(service, _)| format!("{service}.{host}"))
+        });
+        let addresses = self.hosts.values().flat_map(|records| &records.addresses).map(pointer_name);
+        services.chain(addresses.filter(|name| self.zone_of(name).is_some())).collect()
     }
 
     /// Writes the entries as some YAML files of some documents each.
@@ -137,7 +184,7 @@ impl Table {
     /// The lines of a zone's file, but for SOA, comments and directives.
     pub(crate) fn lines(&self, zone: &str) -> BTreeSet<String> {
         let mut lines = BTreeSet::new();
-        for apex in self.zones.iter().filter(|apex| *apex == zone || self.zone_above(apex) == Some(zone)) {
+        for apex in self.all_zones().filter(|apex| *apex == zone || self.zone_above(apex) == Some(zone)) {
             lines.insert(format!("{apex}. {DEFAULT_TTL} IN NS ns.dns.{apex}."));
             lines.extend(self.glue(apex));
         }
@@ -145,6 +192,22 @@ impl Table {
             let ttl = records.ttl.unwrap_or(DEFAULT_TTL);
             lines
                 .extend(records.addresses.iter().map(|a| format!("{host}. {ttl} IN {} {a}", record_type(a))));
+            let service = |(service, port): &(String, u16)| {
+                let owner = format!("{service}.{host}");
+                (owner.len() <= MAX_NAME).then(|| format!("{owner}. {ttl} IN SRV 0 100 {port} {host}."))
+            };
+            lines.extend(records.services.iter().filter_map(service));
+        }
+        let mut pointers: BTreeMap<String, Vec<(&String, u32)>> = BTreeMap::new();
+        for (host, records) in &self.hosts {
+            for address in &records.addresses {
+                let ttl = records.ttl.unwrap_or(DEFAULT_TTL);
+                pointers.entry(pointer_name(address)).or_default().push((host, ttl));
+            }
+        }
+        for (name, hosts) in pointers.iter().filter(|(name, _)| self.zone_of(name) == Some(zone)) {
+            let ttl = hosts.iter().map(|(_, ttl)| *ttl).min().unwrap_or_default();
+            lines.extend(hosts.iter().map(|(host, _)| format!("{name}. {ttl} IN PTR {host}.")));
         }
         lines
     }
@@ -177,6 +240,13 @@ impl Entry {
         out.push_str("  addresses:\n");
         for address in &self.addresses {
             let _ = writeln!(out, "  - \"{address}\"");
+        }
+        if !self.ports.is_empty() {
+            out.push_str("  ports:\n");
+        }
+        for (at, number) in &self.ports {
+            let (name, protocol, _) = PORTS[*at];
+            let _ = writeln!(out, "  - {{name: {name}, number: {number}, protocol: {protocol}}}");
         }
         out.push_str("  resolution: STATIC\n");
         out
@@ -212,6 +282,21 @@ fn address(random: &mut Random, ipv6_percent: usize) -> IpAddr {
         Ipv6Addr::from(0xfd00 << 112 | u128::from(low)).into()
     } else {
         Ipv4Addr::from(0xf000_0000 | (low as u32 & 0x0fff_ffff) | 1).into()
+    }
+}
+
+/// The name that an address has its PTR records at.
+fn pointer_name(address: &IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(v6) => {
+            let nibbles: Vec<char> =
+                v6.octets().iter().flat_map(|o| format!("{o:02x}").chars().collect::<Vec<_>>()).collect();
+            nibbles.iter().rev().map(|nibble| format!("{nibble}.")).collect::<String>() + "ip6.arpa"
+        }
     }
 }
 

@@ -10,8 +10,17 @@ import sys
 
 from forwarders import (
     V4, V4_PORT, V6, V6_PORT, Commanded, bind, dig, dnsmasq, emit, globaldns, globaldns_answers, network, resolved, unbound,
-    until,
+    until, write,
 )
+
+# Reverse zones: one that nobody else has, and two in networks that resolvers answer by themselves.
+REVERSE = ["--reverse", "240.0.0.0/8,10.99.0.0/16,fd00:99::/32"]
+PRIVATE = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: private}
+spec: {hosts: [private.global], addresses: [10.99.0.1, "fd00:99::1"], resolution: STATIC}
+"""
 
 # What the examples say. The last has addresses that look like an attack from outside.
 QUESTIONS = [
@@ -20,6 +29,10 @@ QUESTIONS = [
     ("app1.default.global", "AAAA", "NOERROR", ""),
     ("no.such.global", "A", "NXDOMAIN", ""),
     ("echo.default.global", "A", "NOERROR", "127.255.0.1"),
+    ("6.0.0.240.in-addr.arpa", "PTR", "NOERROR", "app1.default.global."),
+    ("1.0.99.10.in-addr.arpa", "PTR", "NOERROR", "private.global."),
+    ("2.0.99.10.in-addr.arpa", "PTR", "NXDOMAIN", ""),
+    ("1." + "0." * 23 + "9.9.0.0.0.0.d.f.ip6.arpa", "PTR", "NOERROR", "private.global."),
 ]
 
 # Name, flavour, how to start it, addresses that the format can say, lines without which a protection bites, what
@@ -27,8 +40,8 @@ QUESTIONS = [
 CASES = [
     ("dnsmasq", "dnsmasq", dnsmasq, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V4_PORT]], [r"^rebind-domain-ok=.*\n"]),
     ("unbound", "unbound", unbound, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V6_PORT]],
-     [r"^ *domain-insecure:.*\n", r"^ *private-domain:.*\n"]),
-    ("bind", "bind", bind, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V4_PORT]], [r"^// In options:.*\n"]),
+     [r"^ *domain-insecure:.*\n", r"^ *private-domain:.*\n", r"^ *local-zone:.*\n"]),
+    ("bind", "bind", bind, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V4_PORT]], [r"^// In options:.*\n", r" disable-empty-zone \"[^\"]*\";"]),
     ("bind", "bind-static-stub", bind, [[V4], [V6], [V4, V6]], [r"^// In options:.*\n"]),
     ("systemd-resolved", "systemd-resolved", resolved, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V4_PORT]],
      [r"^# Note: where DNSSEC=.*\n"]),
@@ -57,7 +70,7 @@ def main():
     only = sys.argv[3:]
     network()
     failures, checked = [], 0
-    with globaldns("--admin-listen", "off"):
+    with globaldns("--admin-listen", "off", "--file", write("private.yaml", PRIVATE), *REVERSE):
         until("globaldns", globaldns_answers)
         for resolver, flavour, start, shapes, needed in CASES:
             if only and resolver not in only:
@@ -65,7 +78,7 @@ def main():
             runs = [(addresses, False, None) for addresses in shapes] + [([V4], True, None)]
             runs += [([V4], True, line) for line in needed]
             for addresses, protected, without in runs:
-                text = emit(flavour, *addresses)
+                text = emit(flavour, *addresses, more=REVERSE)
                 label = f"{flavour} {','.join(addresses)}{' protected' if protected else ''}"
                 if without:
                     label += f" without {without}"

@@ -30,8 +30,8 @@ def write(name, text):
     return path
 
 
-def emit(flavour, *addresses):
-    command = [GLOBALDNS, "stub-domains", "emit", "--for", flavour, *ZONES, "--dns-ip", ",".join(addresses)]
+def emit(flavour, *addresses, more=()):
+    command = [GLOBALDNS, "stub-domains", "emit", "--for", flavour, *ZONES, "--dns-ip", ",".join(addresses), *more]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -40,7 +40,7 @@ def dig(name, kind, *more, server=ASKED, port=PORT):
     command = ["dig", f"@{server}", "-p", str(port), name, kind, "+tries=1", "+time=5", *more]
     out = subprocess.run(command, capture_output=True, text=True).stdout
     status = re.search(r"status: (\w+)", out)
-    answers = [line.split()[4] for line in out.splitlines() if re.match(r"[^;\s]\S*\s+\d+\s+IN\s+A{1,4}\s", line)]
+    answers = [line.split()[4] for line in out.splitlines() if re.match(r"[^;\s]\S*\s+\d+\s+IN\s+(?:A{1,4}|PTR)\s", line)]
     return (status[1], " ".join(answers)) if status else None
 
 
@@ -82,7 +82,7 @@ class Running:
 
 def dnsmasq(text, protected):
     base = f"port={PORT}\nlisten-address={ASKED}\nbind-interfaces\nno-resolv\nno-hosts\nuser=root\ncache-size=100\n"
-    protection = "stop-dns-rebind\n" if protected else ""
+    protection = "stop-dns-rebind\nbogus-priv\n" if protected else ""
     path = write("dnsmasq.conf", base + protection + text)
     subprocess.run(["dnsmasq", "--test", "-C", path], check=True, capture_output=True)
     return Running("dnsmasq", ["dnsmasq", "-k", "-C", path, "--pid-file=", "--log-facility=-"])
@@ -104,7 +104,7 @@ def unbound(text, protected):
 
 def bind(text, protected):
     # What belongs into `options` is a comment, which we obey.
-    excepted = "".join(re.findall(r"^// In options: (.*)$", text, re.M)) if protected else ""
+    excepted = "".join(re.findall(r"^// In options: (.*)$", text, re.M))
     validation = "yes" if protected else "no"
     anchor = 'trust-anchors { . initial-ds %s "%s"; };' % (
         ROOT_KEY.split("DS ")[1].rsplit(" ", 1)[0], ROOT_KEY.rsplit(" ", 1)[1],
