@@ -356,7 +356,8 @@ fn api(pages: &Pages, core: &Core, metrics: &Arc<Metrics>) -> Api {
         hosts: Arc::new(pages.hosts.clone()),
         instance,
         peers,
-        turn: Turn::default(),
+        names: Turn::default(),
+        findings: Turn::default(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The JSON API `/api/v1/…` (I3): what the program knows, for programs and for the page. `docs/api.md` is its manual.
 //!
 //! Everything is read where the metrics read it. Only two things need a look at all names or entries, `names` and
-//! `findings`: they are looked for on a thread of their own, one after the other, and at most half of the time
-//! ([`Turn`]), so whoever asks without end costs half a processor, and no query waits for that.
+//! `findings`: each is looked for on a thread of its own, one request after the other, and at most half of the time
+//! ([`Turn`]), so whoever asks without end costs one processor at most, and no query waits for that.
 
 mod findings;
 mod names;
@@ -32,7 +32,7 @@ use crate::panics::{self, Place};
 use parameters::Parameters;
 use reply::{Refused, Tag};
 
-/// The longest wait for others who look at all names; a connection has 30 s (L1).
+/// The longest wait for others who look at everything; a connection has 30 s (L1).
 const WAIT: Duration = Duration::from_secs(10);
 
 /// What the API reads.
@@ -51,7 +51,9 @@ pub struct Api {
     /// `--peers`.
     pub peers: Option<Arc<Peers>>,
     /// Whose turn it is to look at all names.
-    pub turn: Turn,
+    pub names: Turn,
+    /// The same of all entries.
+    pub findings: Turn,
 }
 
 /// Lets one at a time look at everything, and then pauses for as long as that took.
@@ -72,7 +74,7 @@ impl Turn {
     ) -> Result<T, Refused> {
         let permit = tokio::time::timeout(WAIT, self.0.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
-            let reason = "others are looking at all names, and there is one look at a time";
+            let reason = "others are looking at everything, and there is one look at a time";
             let remedy = "ask again in a few seconds, and send If-None-Match with the ETag you have";
             return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "path", path, reason, remedy));
         };
@@ -211,7 +213,7 @@ async fn search_names(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> R
         return Ok(tag.not_modified());
     }
     let index = api.index.clone();
-    let page = api.turn.take(uri.path(), move || search.run(&index, names::BUDGET)).await?;
+    let page = api.names.take(uri.path(), move || search.run(&index, names::BUDGET)).await?;
     let truncated = page.truncated;
     let document = WithSequence { sequence, document: page };
     // The next search may see more.
@@ -232,7 +234,7 @@ async fn search_findings(State(api): State<Api>, uri: Uri, headers: HeaderMap) -
         return Ok(tag.not_modified());
     }
     let index = api.index.clone();
-    let document = api.turn.take(uri.path(), move || search.run(&index)).await?;
+    let document = api.findings.take(uri.path(), move || search.run(&index)).await?;
     Ok(tag.on(WithSequence { sequence, document }))
 }
 

@@ -22,8 +22,12 @@ const work = fs.mkdtempSync(path.join(os.tmpdir(), "globaldns-page-"));
 const children = [];
 const ended = () => {
   for (const child of children) child.kill("SIGKILL");
-  // Chromium may still be writing.
-  fs.rmSync(work, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  // Chromium may still be writing; what is left then is in a temporary directory.
+  try {
+    fs.rmSync(work, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  } catch (error) {
+    console.error(`${error}`);
+  }
 };
 process.on("exit", ended);
 
@@ -141,7 +145,10 @@ const until = (page, test, ...args) => page.waitForFunction(test, { polling: 20 
 const rows = (page) => page.$$eval("#names-rows button", (all) => all.map((button) => button.textContent));
 
 const page = await open();
+let failing = false;
 process.on("uncaughtException", async (error) => {
+  if (failing) return;
+  failing = true;
   console.error(error);
   const seen = page.evaluate(() => [document.querySelector("#state").textContent, document.querySelector("#names-count").textContent,
     window.violations, document.activeElement.id]).catch((error) => error);

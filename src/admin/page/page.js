@@ -279,6 +279,7 @@
       page = await get("names", { search, zone, limit: PAGE, after: after[after.length - 1] });
     } catch (error) {
       if (asked === names.asked) byId("names-count").textContent = error.message;
+      again();
       return;
     }
     // Somebody typed on meanwhile.
@@ -467,6 +468,7 @@
       });
     } catch (error) {
       if (asked === findings.asked) byId("findings-count").textContent = error.message;
+      again();
       return;
     }
     if (asked !== findings.asked) return;
@@ -561,6 +563,8 @@
   // ---- Rounds
 
   const sequence = { answers: null, entries: null, instance: null };
+  /** What failed is asked for in the next round. */
+  function again() { sequence.answers = null; }
   async function round(nth) {
     const status = await get("status");
     showStatus(status);
@@ -569,12 +573,12 @@
     const restarted = status.instance.id !== sequence.instance;
     if (restarted) changes.since = 0;
     if (restarted || now.answers !== sequence.answers || now.entries !== sequence.entries) {
+      Object.assign(sequence, now, { instance: status.instance.id });
       await loadNames();
       await loadDetail();
       // What was unfolded further down is not folded up again under somebody's eyes.
       if (byId("findings-rows").children.length <= 50) await loadFindings();
     }
-    Object.assign(sequence, now, { instance: status.instance.id });
     await loadChanges();
     if (nth % 5 === 0) await loadTop();
   }
