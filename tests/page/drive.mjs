@@ -63,10 +63,10 @@ const shop = [
 ];
 write(few, shop);
 const program = spawn(process.env.GLOBALDNS_BINARY, [
-  "serve", "--file", entries, "--zone", "global", "--zone", "cluster2", "--listen", "127.0.0.1:5300",
+  "serve", "--file", "entries", "--zone", "global", "--zone", "cluster2", "--listen", "127.0.0.1:5300",
   "--admin-listen", "127.0.0.1:9153", "--peers", "127.0.0.1", "--log-format", "json", "--lameduck", "0s",
   "--state-dir", path.join(work, "state"),
-], { stdio: ["ignore", "ignore", "pipe"] });
+], { cwd: work, stdio: ["ignore", "ignore", "pipe"] });
 children.push(program);
 let log = "";
 const ready = new Promise((done) => program.stderr.on("data", (text) => {
