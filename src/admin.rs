@@ -1,7 +1,13 @@
-//! The admin listener (L1): `/metrics`, `/health`, `/ready`. Reads the program's state, changes nothing.
+//! The admin listener (L1): `/metrics`, `/health`, `/ready`, the [`api`] and the page (chapter I). Reads the program's state,
+//! changes nothing.
 //!
 //! Whoever reaches it can ask as much as he likes, and read as slowly: a connection is for one request, which has to come in
 //! `HEADER_LIMIT`, and lasts `CONNECTION_LIMIT` at most. Beyond `CONNECTIONS` the oldest one makes room.
+
+pub mod api;
+pub mod host;
+mod page;
+pub mod peers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,6 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -19,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::api::Api;
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
 use crate::panics::{Place, contained};
@@ -39,15 +47,22 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// For `/ready`.
     pub readiness: Readiness,
+    /// For the API and the page; `None` leaves both out.
+    pub api: Option<Api>,
 }
 
 /// Serves until `stop` is cancelled.
 pub async fn serve(listener: Arc<TcpListener>, admin: Admin, stop: CancellationToken) {
+    let pages = admin.api.clone().map(|api| {
+        let guard = middleware::from_fn_with_state(api.hosts.clone(), api::guard);
+        api.router().route("/", get(page::page)).layer(guard)
+    });
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
-        .with_state(admin);
+        .with_state(admin)
+        .merge(pages.unwrap_or_default());
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     let mut failing = false;
     loop {

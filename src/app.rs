@@ -18,8 +18,10 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::api::{Api, Turn};
+use crate::admin::peers::{Instance, Peers};
 use crate::admin::{self, Admin};
-use crate::config::{Config, ConfigError, CookieSecrets, MetricsCompat, TableConfig};
+use crate::config::{Config, ConfigError, CookieSecrets, MetricsCompat, Pages, TableConfig};
 use crate::entry::Rules;
 use crate::index::{Index, Partition};
 use crate::lifecycle::{Readiness, unix_now};
@@ -308,7 +310,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             tokio::net::TcpListener::from_std(listen::tcp(at.address, at.any_host, Purpose::ADMIN)?)?;
         let listener = Arc::new(listener);
         let address = listener.local_addr()?;
-        let pages = Admin { metrics: metrics.clone(), readiness: core.readiness.clone() };
+        let api = config.pages.as_ref().map(|pages| api(pages, &core, &metrics));
+        if let Some(peers) = api.as_ref().and_then(|api| api.peers.clone()) {
+            let stop = running.stop_admin.clone();
+            let watch = panics::restarted(Place::Admin, move || peers.clone().watch());
+            tokio::spawn(async move { stop.run_until_cancelled(watch).await });
+        }
+        let pages = Admin { metrics: metrics.clone(), readiness: core.readiness.clone(), api };
         let stop = running.stop_admin.clone();
         let serve = move || admin::serve(listener.clone(), pages.clone(), stop.clone());
         tokio::spawn(panics::restarted(Place::Admin, serve));
@@ -335,6 +343,23 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tokio::spawn(panics::restarted(Place::Findings, watch));
     drop(started);
     Ok(running)
+}
+
+/// What the JSON API reads, and who asks the other replicas for theirs.
+fn api(pages: &Pages, core: &Core, metrics: &Arc<Metrics>) -> Api {
+    let instance = Instance::this();
+    let peers =
+        (!pages.peers.is_empty()).then(|| Peers::new(pages.peers.clone(), instance.clone(), metrics.clone()));
+    Api {
+        metrics: metrics.clone(),
+        readiness: core.readiness.clone(),
+        index: core.index.clone(),
+        hosts: Arc::new(pages.hosts.clone()),
+        instance,
+        peers,
+        names: Turn::default(),
+        findings: Turn::default(),
+    }
 }
 
 /// What is asked of clients. A file of cookie secrets is followed from here on.

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::admin::host::HostNames;
+use crate::admin::peers::PeerName;
 use crate::entry::Rules;
 use crate::index::Policy;
 use crate::serve::access::Access;
@@ -104,6 +106,8 @@ pub struct Config {
     pub encrypted: Option<Encrypted>,
     /// `--admin-listen`; `None` for `off`.
     pub admin_listen: Option<Listen>,
+    /// `--admin-pages`; `None` for `off`.
+    pub pages: Option<Pages>,
     /// `--workers` (L1): threads that answer UDP, per address.
     pub workers: usize,
     /// `--tcp-connections` (D14, G2, E5).
@@ -122,6 +126,15 @@ pub struct Config {
     pub rate_limit: Option<Limits>,
     /// `--allow` and `--deny`.
     pub access: Option<Access>,
+}
+
+/// The status page and the JSON API (chapter I).
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// `--admin-host`, and what is ours anyway.
+    pub hosts: HostNames,
+    /// `--peers`.
+    pub peers: Vec<PeerName>,
 }
 
 /// Where the secrets of cookies come from (D19).

@@ -233,11 +233,21 @@ impl Index {
 
     /// The entries that own a host, best first; empty if none gives it an address.
     pub fn owners(&self, host: &Host) -> Vec<EntryId> {
-        let entries = lock(&self.entries);
-        let (claims, _) = self.claims_of(&entries, host);
-        let claimants = self.claimants(&entries, &claims);
-        let paths = lock(&self.paths);
-        winners(&self.policy, &claimants).into_iter().map(|winner| winner.entry.id(&paths)).collect()
+        self.owners_of(std::slice::from_ref(host)).pop().unwrap_or_default()
+    }
+
+    /// The same of several hosts, while events pass.
+    pub fn owners_of(&self, hosts: &[Host]) -> Vec<Vec<EntryId>> {
+        let mut owners = Vec::with_capacity(hosts.len());
+        self.in_steps(hosts, |entries, host| {
+            let claimants = self.claimants(entries, &self.claims_of(entries, host).0);
+            let paths = lock(&self.paths);
+            owners.push(
+                winners(&self.policy, &claimants).into_iter().map(|winner| winner.entry.id(&paths)).collect(),
+            );
+            claimants.len()
+        });
+        owners
     }
 
     /// Whether a change was broken off by a panic (L9): then nothing changes any more, and what is in here is no whole.

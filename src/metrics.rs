@@ -8,11 +8,12 @@ mod coredns;
 mod family;
 mod state;
 mod stub_domains;
+pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
@@ -306,6 +307,7 @@ fn type_position(qtype: u16) -> usize {
 
 /// Everything a scrape reads.
 pub struct Metrics {
+    started: (Instant, SystemTime),
     registry: Registry,
     index: Arc<Index>,
     readiness: Readiness,
@@ -362,6 +364,7 @@ impl Metrics {
             tracing::warn!(%error, "process metrics are not available");
         }
         Metrics {
+            started: (Instant::now(), SystemTime::now()),
             registry,
             index,
             readiness,

@@ -102,6 +102,19 @@ struct Troubles {
     /// Whether the one before it has ended as young: once is no fault.
     ended_young: bool,
     counts: BTreeMap<Trouble, u64>,
+    /// The latest failure, for good.
+    latest: Option<Failure>,
+}
+
+/// How a source failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What kind of trouble.
+    pub trouble: Trouble,
+    /// In words.
+    pub what: String,
+    /// When.
+    pub at: SystemTime,
 }
 
 impl Status {
@@ -144,7 +157,7 @@ impl Status {
     }
 
     /// Whether nothing is wrong.
-    fn works(&self) -> bool {
+    pub fn works(&self) -> bool {
         self.lock().now.is_none()
     }
 
@@ -178,6 +191,11 @@ impl Status {
         std::mem::replace(&mut *self.saved.lock().unwrap_or_else(PoisonError::into_inner), saved)
     }
 
+    /// How it failed the last time, be it over or not.
+    pub fn latest_failure(&self) -> Option<Failure> {
+        self.lock().latest.clone()
+    }
+
     /// Failures by reason.
     pub fn errors(&self) -> Vec<(&'static str, u64)> {
         self.lock().counts.iter().map(|(trouble, count)| (trouble.as_str(), *count)).collect()
@@ -196,6 +214,7 @@ impl Status {
         let news = state.now != Some(trouble);
         state.now = Some(trouble);
         state.last = Some((trouble, what.to_owned()));
+        state.latest = Some(Failure { trouble, what: what.to_owned(), at: SystemTime::now() });
         state.young = None;
         drop(state);
         let reason = trouble.as_str();

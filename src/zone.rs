@@ -46,6 +46,7 @@ mod zones;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -76,6 +77,41 @@ impl std::fmt::Display for Host {
             f.write_str("*.")?;
         }
         self.name.fmt(f)
+    }
+}
+
+/// A [`Host`] where the table keeps it: looking at a million of them makes none.
+#[derive(Clone, Copy)]
+pub struct Kept<'t> {
+    zone: &'t Zone,
+    octets: &'t [u8],
+    wildcard: bool,
+}
+
+impl<'t> Kept<'t> {
+    /// Its zone.
+    pub fn zone(self) -> &'t Zone {
+        self.zone
+    }
+
+    /// The host.
+    pub fn to_host(self) -> Host {
+        let name = Name::from_tail([self.octets, self.zone.apex().wire()].concat());
+        Host { name, wildcard: self.wildcard }
+    }
+
+    /// Puts its text in the place of what is in `out`.
+    pub fn write_to(self, out: &mut String) {
+        out.clear();
+        if self.wildcard {
+            out.push_str("*.");
+        }
+        for label in name::labels(self.octets).chain(name::labels(self.zone.apex().labels_wire())) {
+            // Labels are letters, digits, - and _ (H1).
+            out.push_str(std::str::from_utf8(label).unwrap_or("?"));
+            out.push('.');
+        }
+        out.pop();
     }
 }
 
@@ -324,16 +360,34 @@ impl Table {
 
     /// Every host with its answers, in no order.
     pub fn for_each(&self, mut visit: impl FnMut(Host, AnswersRef<'_>)) {
+        let _ = self.visit(|host, answers| {
+            visit(host.to_host(), answers);
+            ControlFlow::<()>::Continue(())
+        });
+    }
+
+    /// Shows every host where it is kept, in no order, until `visit` has seen enough. Holds up nobody, but what is
+    /// replaced meanwhile stays in memory until it ends.
+    pub fn visit<B>(
+        &self,
+        mut visit: impl FnMut(Kept<'_>, AnswersRef<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         for (key, node) in self.names.pin().iter() {
             let KeyRef { zone, octets } = key.view();
             let Some(zone) = self.zones.get(usize::from(zone)) else { continue };
             for (answers, wildcard) in [(node.host(), false), (node.wildcard(), true)] {
                 if let Some(answers) = answers {
-                    let name = Name::from_tail([octets, zone.apex().wire()].concat());
-                    visit(Host { name, wildcard }, answers);
+                    visit(Kept { zone, octets, wildcard }, answers)?;
                 }
             }
         }
+        ControlFlow::Continue(())
+    }
+
+    /// The answers of exactly this host, if it has any.
+    pub fn with_host<T>(&self, host: &Host, read: impl FnOnce(&Zone, AnswersRef<'_>) -> T) -> Option<T> {
+        let (zone, key) = self.place(host)?;
+        self.names.pin().get(&key).and_then(|node| node.answers(host)).map(|answers| read(zone, answers))
     }
 
     /// The zone of a host and the key of its node.

@@ -97,12 +97,12 @@ pub(super) struct ClientArgs {
     rate_limit_exempt: Vec<Exempt>,
 }
 
-/// `--cookies`.
+/// What is there or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
-    /// Cookies are options we do not know.
+pub(super) enum Switch {
+    /// It is not.
     Off,
-    /// They are answered and checked.
+    /// It is.
     On,
 }
 

@@ -7,17 +7,25 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
-use super::clients::ClientArgs;
+use super::clients::{ClientArgs, Switch};
 use super::plugin;
 use super::table::TableArgs;
+use crate::admin::host::HostNames;
+use crate::admin::peers::PeerName;
 use crate::app;
-use crate::config::{Config, ConfigError, Encrypted, Listen, MetricsCompat, State, StubDomains, host_name};
+use crate::config::{
+    Config, ConfigError, Encrypted, Listen, MetricsCompat, Pages, State, StubDomains, host_name,
+};
 use crate::serve::responder::Settings;
 use crate::serve::{grpc, https, tls};
 use crate::source::advertise::ServiceName;
 use crate::stub::controller::Mode;
 use crate::telemetry::{self, LogFormat};
+use crate::wire::name::Name;
 use crate::wire::reply::MAX_NSID;
+
+/// Where admin listeners listen by default; CoreDNS's metrics are there, too.
+const ADMIN_PORT: u16 = 9153;
 
 #[derive(Args, Debug)]
 pub(super) struct Serve {
@@ -108,7 +116,7 @@ pub(super) struct Serve {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Life"
     )]
     tcp_connections: u32,
-    /// Serve /metrics, /health and /ready here: ADDRESS:PORT, ADDRESS, :PORT, or off
+    /// Serve /metrics, /health, /ready, the status page and the JSON API here: ADDRESS:PORT, ADDRESS, :PORT, or off
     #[arg(
         long,
         env = "GLOBALDNS_ADMIN_LISTEN",
@@ -117,6 +125,30 @@ pub(super) struct Serve {
         help_heading = "Life"
     )]
     admin_listen: String,
+    /// Whether the status page (/) and the JSON API (/api/v1/) are there: on, off
+    #[arg(
+        long,
+        env = "GLOBALDNS_ADMIN_PAGES",
+        value_name = "SWITCH",
+        value_enum,
+        default_value = "on",
+        help_heading = "Life"
+    )]
+    admin_pages: Switch,
+    /// Another host name that page and API may be asked for under, as behind the API server's proxy; * for any. Addresses,
+    /// localhost, names without a dot and Services' names need no mention; repeatable
+    #[arg(
+        long, env = "GLOBALDNS_ADMIN_HOST", value_name = "NAME", value_delimiter = ',', value_parser = admin_host,
+        help_heading = "Life"
+    )]
+    admin_host: Vec<String>,
+    /// Ask the replicas that this name resolves to, every 10 s, whether their answers are the same, and show it on the
+    /// status page: NAME or NAME:PORT of their admin listeners (9153); repeatable
+    #[arg(
+        long, env = "GLOBALDNS_PEERS", value_name = "NAME", value_delimiter = ',', value_parser = peer,
+        help_heading = "Life"
+    )]
+    peers: Vec<PeerName>,
     /// Offer the metrics also under the names that dashboards read from another server: off, coredns
     #[arg(
         long,
@@ -253,7 +285,7 @@ impl Serve {
         }
         let listen = parse_listens("--listen", &self.listen, 53)?;
         let grpc_listen = parse_listens("--grpc-listen", &self.grpc_listen, grpc::PORT)?;
-        let admin_listen = parse_listen("--admin-listen", &self.admin_listen, 9153)?;
+        let admin_listen = parse_listen("--admin-listen", &self.admin_listen, ADMIN_PORT)?;
         if listen.is_empty() && grpc_listen.is_empty() && encrypted.is_none() && admin_listen.is_none() {
             return Err(ConfigError(
                 "--listen, --grpc-listen and --admin-listen are all off, and nothing would be served; give one of them \
@@ -272,6 +304,20 @@ impl Serve {
                     .to_owned(),
             ));
         }
+        let pages = match self.admin_pages {
+            Switch::On if admin_listen.is_some() => {
+                let hosts = HostNames::new(&table.cluster_domain, &self.admin_host);
+                Some(Pages { hosts, peers: self.peers })
+            }
+            _ if !self.peers.is_empty() => {
+                return Err(ConfigError(
+                    "--peers needs the page and the API that show what it finds; leave it out, or leave --admin-pages on \
+                     and give --admin-listen an address"
+                        .to_owned(),
+                ));
+            }
+            _ => None,
+        };
         let clients = self.clients.config()?;
         let answers = Settings {
             ttl: table.policy.ttl,
@@ -286,6 +332,7 @@ impl Serve {
             grpc_listen,
             encrypted,
             admin_listen,
+            pages,
             workers: self.workers.map_or_else(processors, |workers| workers as usize),
             tcp_connections: self.tcp_connections as usize,
             lameduck: self.lameduck,
@@ -351,6 +398,21 @@ fn parse_listens(flag: &str, texts: &[String], port: u16) -> Result<Vec<Listen>,
 fn parse_listen(flag: &str, text: &str, port: u16) -> Result<Option<Listen>, ConfigError> {
     Listen::parse(text, port)
         .map_err(|error| ConfigError(format!("{flag} {text:?} is not an address to listen on; {error}")))
+}
+
+/// Where replicas are.
+fn peer(text: &str) -> Result<PeerName, String> {
+    PeerName::parse(text, ADMIN_PORT)
+}
+
+/// A name as a `Host` has it, without a port.
+fn admin_host(text: &str) -> Result<String, String> {
+    match text == "*" || Name::parse(text.strip_suffix('.').unwrap_or(text)).is_ok() {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("write a host name without scheme, port and path, such as api.example.com, or *".to_owned())
+        }
+    }
 }
 
 /// Those our affinity mask and our cgroup's quota leave us.

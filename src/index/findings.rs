@@ -64,7 +64,7 @@ impl Index {
 
     /// Does something for each item under the lock of the entries, which is given up often enough for events to pass.
     /// `act` returns how many claims and addresses it looked at; this, how many all did.
-    fn in_steps<T>(&self, items: &[T], mut act: impl FnMut(&Entries, &T) -> usize) -> usize {
+    pub(super) fn in_steps<T>(&self, items: &[T], mut act: impl FnMut(&Entries, &T) -> usize) -> usize {
         let (mut rest, mut looked) = (items.iter(), 0);
         let mut act = |entries: &Entries, item: &T| {
             let at = 1 + act(entries, item);

@@ -50,6 +50,7 @@ fn config(sources: Sources) -> Config {
         tcp_connections: 10,
         lameduck: Duration::ZERO,
         metrics_compat: MetricsCompat::Off,
+        pages: None,
         stub_domains: None,
         state: None,
         cookies: None,

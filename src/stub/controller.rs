@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Stub;
 use super::engine::{Engine, Right, Seen, Settings};
-use super::layout::{Place, Role};
+use super::layout::Place;
 use super::lease::{self, Leadership};
 use super::record::State;
 use super::survey::Key;
-use super::tally::Tally;
+use super::tally::{AtPlace, Tally};
 use super::write::{MANAGER, WriteError, Writer};
 use crate::source::cluster::paced;
 
@@ -186,9 +186,13 @@ impl Controller {
 
     /// Metrics, log and Events of what has changed.
     async fn told(&mut self, seen: &[Seen], leads: bool) {
-        let states: Vec<(Role, State)> =
-            seen.iter().map(|layer| (layer.planned.layer.role, layer.entry.state)).collect();
-        self.tally.set_states(&states);
+        let at_place = |layer: &Seen| AtPlace {
+            role: layer.planned.layer.role,
+            place: layer.planned.layer.name(),
+            state: layer.entry.state,
+            message: layer.entry.message.clone(),
+        };
+        self.tally.set_places(seen.iter().map(at_place).collect());
         self.watches.follow(seen);
         for layer in seen {
             let place = layer.planned.layer.name();

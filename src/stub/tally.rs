@@ -1,7 +1,7 @@
 //! What the metrics say about stub domains, counted where it happens.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::layout::Role;
 use super::record::State;
@@ -17,6 +17,20 @@ pub struct Tally(Arc<Inner>);
 struct Inner {
     leads: AtomicBool,
     roles: [OfRole; ROLES.len()],
+    places: Mutex<Vec<AtPlace>>,
+}
+
+/// Where one place stands, as of the last look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtPlace {
+    /// Whose configuration it is.
+    pub role: Role,
+    /// The place's name.
+    pub place: String,
+    /// How far it is.
+    pub state: State,
+    /// The same in words.
+    pub message: String,
 }
 
 #[derive(Debug, Default)]
@@ -85,13 +99,25 @@ impl Tally {
     }
 
     /// Where each layer stands; a role without one is left out.
-    pub fn set_states(&self, states: &[(Role, State)]) {
+    fn set_states(&self, states: &[(Role, State)]) {
         for role in ROLES {
             let state = states.iter().find(|(of, _)| *of == role).map(|(_, state)| *state);
             let position = state.and_then(|state| State::ALL.iter().position(|s| *s == state));
             let code = position.and_then(|p| u8::try_from(p + 1).ok()).unwrap_or(0);
             self.of(role).state.store(code, Ordering::Relaxed);
         }
+    }
+
+    /// Every place there is, as of the last look.
+    pub fn places(&self) -> Vec<AtPlace> {
+        self.0.places.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// See [`Tally::places`]; the states of the roles follow.
+    pub fn set_places(&self, places: Vec<AtPlace>) {
+        let states: Vec<(Role, State)> = places.iter().map(|at| (at.role, at.state)).collect();
+        self.set_states(&states);
+        *self.0.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
     /// One role's numbers.

@@ -61,7 +61,8 @@ def rendered(profile, objects):
     for o in objects:
         by_kind.setdefault(o["kind"], []).append(o)
     (workload,) = by_kind.get("Deployment", []) + by_kind.get("DaemonSet", [])
-    (service,) = by_kind["Service"]
+    (service,) = [o for o in by_kind["Service"] if o["spec"].get("clusterIP") != "None"]
+    headless = [o for o in by_kind["Service"] if o["spec"].get("clusterIP") == "None"]
     pod = workload["spec"]["template"]
     labels = pod["metadata"]["labels"]
     pods = [("pod", pod)] + [("Job", job["spec"]["template"]) for job in by_kind.get("Job", [])]
@@ -76,7 +77,7 @@ def rendered(profile, objects):
         own = {"type": "Localhost", "localhostProfile": "profiles/globaldns.json"}
         wanted = own if profile == "everything" else {"type": "RuntimeDefault"}
         say(context["seccompProfile"] == wanted, f"{which} has no seccomp profile")
-        say(spec["dnsPolicy"] == "Default", f"{which} asks cluster DNS")
+        say(spec["dnsPolicy"] == ("ClusterFirst" if headless and which == "pod" else "Default"), f"{which} asks cluster DNS")
         say(template["metadata"]["labels"]["sidecar.istio.io/inject"] == "false", f"{which} gets a sidecar")
         say(template["metadata"]["labels"]["istio.io/dataplane-mode"] == "none", f"{which} is in the ambient mesh")
         (container,) = spec["containers"]
@@ -113,6 +114,15 @@ def rendered(profile, objects):
     for port in service["spec"]["ports"]:
         say(names.get(port["targetPort"]) == port["protocol"], f"Service port {port['name']} goes nowhere")
     environment = {one["name"]: one["value"] for one in pod["spec"]["containers"][0]["env"]}
+    say(bool(headless) == (profile == "everything"), "replicas are compared only where that is asked for")
+    for one in headless:
+        say(selects(one["spec"]["selector"], labels), "the headless Service does not select the pods")
+        (port,) = one["spec"]["ports"]
+        name = f"{one['metadata']['name']}.{one['metadata']['namespace']}.svc.cluster.local.:{port['port']}"
+        say(environment.get("GLOBALDNS_PEERS") == name, f"replicas are looked for at {environment.get('GLOBALDNS_PEERS')}")
+        (policy,) = by_kind["NetworkPolicy"]
+        admin = [rule["from"] for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == port["port"]]
+        say(any("podSelector" in peer for peer in admin[0]), "the policy keeps replicas from each other")
     inside = {p["name"]: p["containerPort"] for p in pod["spec"]["containers"][0]["ports"]}
     for name, port in (("tls", 853), ("https", 443), ("quic", 853)):
         listens = environment.get(f"GLOBALDNS_{name.upper()}_LISTEN")

@@ -16,6 +16,7 @@ mod grpc;
 mod hostile;
 mod kill;
 mod limits;
+mod pages;
 mod probe;
 mod process;
 mod state;

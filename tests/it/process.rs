@@ -37,7 +37,7 @@ pub(crate) fn client(server: SocketAddr) -> UdpSocket {
 }
 
 /// The id of a reply that has an address.
-fn answered(client: &UdpSocket) -> std::io::Result<u16> {
+pub(crate) fn answered(client: &UdpSocket) -> std::io::Result<u16> {
     let mut reply = [0; 512];
     let length = client.recv(&mut reply)?;
     assert!(length > 40 && reply[3] & 15 == 0 && reply[7] == 1, "{:?}", &reply[..length]);

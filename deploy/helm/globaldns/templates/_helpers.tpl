@@ -150,6 +150,9 @@ capabilities:
 {{- if and .Values.cookies.secretName (not .Values.cookies.enabled) -}}
 {{- fail "cookies.secretName is of no use without cookies.enabled: true" -}}
 {{- end -}}
+{{- if and .Values.peers.enabled (not .Values.adminPages) -}}
+{{- fail "peers.enabled needs adminPages: true, where replicas ask and tell" -}}
+{{- end -}}
 {{- if eq (int .Values.listenPort) (int .Values.adminPort) -}}
 {{- fail "listenPort and adminPort are the same" -}}
 {{- end -}}
