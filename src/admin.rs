@@ -1,7 +1,9 @@
-//! The admin listener (L1): `/metrics`, `/health`, `/ready`. Reads the program's state, changes nothing.
+//! The admin listener (L1): `/metrics`, `/health`, `/ready`, and explanations (I1). Reads the program's state, changes nothing.
 //!
 //! Whoever reaches it can ask as much as he likes, and read as slowly: a connection is for one request, which has to come in
 //! `HEADER_LIMIT`, and lasts `CONNECTION_LIMIT` at most. Beyond `CONNECTIONS` the oldest one makes room.
+
+mod explain;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
+
+pub use explain::Explainer;
 
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
@@ -39,6 +43,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// For `/ready`.
     pub readiness: Readiness,
+    /// For `/api/v1/explain`.
+    pub explainer: Explainer,
 }
 
 /// Serves until `stop` is cancelled.
@@ -47,6 +53,7 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Admin, stop: CancellationT
         .route("/metrics", get(metrics))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
+        .merge(explain::routes())
         .with_state(admin);
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     let mut failing = false;

@@ -18,7 +18,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Explainer};
 use crate::config::{Config, ConfigError, CookieSecrets, MetricsCompat, TableConfig};
 use crate::entry::Rules;
 use crate::index::{Index, Partition};
@@ -307,7 +307,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             tokio::net::TcpListener::from_std(listen::tcp(at.address, at.any_host, Purpose::ADMIN)?)?;
         let listener = Arc::new(listener);
         let address = listener.local_addr()?;
-        let pages = Admin { metrics: metrics.clone(), readiness: core.readiness.clone() };
+        let explainer = Explainer::new(core.index.clone(), responder.clone());
+        let pages = Admin { metrics: metrics.clone(), readiness: core.readiness.clone(), explainer };
         let stop = running.stop_admin.clone();
         let serve = move || admin::serve(listener.clone(), pages.clone(), stop.clone());
         tokio::spawn(panics::restarted(Place::Admin, serve));

@@ -1,7 +1,7 @@
 //! What a file of saved state holds: a header and every entry of one source.
 //!
 //! ```text
-//! globaldns-state 1⏎   header   entries   entries   …   (nothing)
+//! globaldns-state 2⏎   header   entries   entries   …   (nothing)
 //! ```
 //!
 //! After the first line come frames: the length of what is in it (four octets, little-endian), that, and the SHA-256 of
@@ -23,14 +23,14 @@ use std::sync::Arc;
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Claim, Entry, EntryId, Origin};
+use crate::entry::{Claim, Entry, EntryId, Origin, Unserved};
 use crate::finding::{Code, Finding};
 use crate::wire::name::Name;
 use crate::zone::Host;
 
 /// The format of this version. Another number is needed whenever an older program would misread a newer file or the
 /// other way round, also because the same object is now read as something else.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAGIC: &str = "globaldns-state ";
 /// A frame is written when it has so many octets.
 const FRAME: usize = 64 * 1024;
@@ -227,7 +227,8 @@ struct Record<'a> {
     ttl: Option<u32>,
     #[serde(borrow)]
     claims: Vec<ClaimRecord<'a>>,
-    outside: Vec<(u32, &'a str)>,
+    /// See [`Unserved::tag`].
+    unserved: Vec<(u32, &'a str)>,
     findings: Vec<FindingRecord<'a>>,
 }
 
@@ -284,7 +285,7 @@ impl<'a> Record<'a> {
             allocated: entry.allocated,
             ttl: entry.ttl,
             claims: claims.collect(),
-            outside: entry.outside.iter().map(|(position, host)| (*position, &**host)).collect(),
+            unserved: entry.unserved.iter().map(|unserved| (unserved.tag(), &*unserved.host)).collect(),
             findings: findings.collect(),
         }
     }
@@ -328,7 +329,7 @@ impl<'a> Record<'a> {
             ttl: self.ttl,
             claims,
             findings: findings.collect(),
-            outside: self.outside.into_iter().map(|(position, host)| (position, host.into())).collect(),
+            unserved: self.unserved.into_iter().map(|(tag, host)| Unserved::new(tag, host)).collect(),
         })
     }
 }

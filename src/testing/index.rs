@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Octets;
-use crate::entry::{Claim, Entry, EntryId, Origin, Rank};
+use crate::entry::{Claim, Entry, EntryId, Origin, Rank, Unserved};
 use crate::finding::{Code, Finding};
 use crate::index::{Index, Partition, Policy};
 use crate::wire::name::{self, Name};
@@ -132,7 +132,7 @@ fn entry(octets: &mut Octets<'_>, id: EntryId) -> Entry {
         ttl: (flags & 32 != 0).then(|| 1 + u32::from(octets.u16()) % 3600),
         claims,
         findings,
-        outside: if flags & 64 != 0 { vec![(7, "x.com".into())] } else { Vec::new() },
+        unserved: if flags & 64 != 0 { vec![Unserved::new(7, "x.com")] } else { Vec::new() },
         id,
     }
 }

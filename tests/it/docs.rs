@@ -92,7 +92,7 @@ fn clauses_of_the_contract() -> BTreeSet<String> {
 
 fn is_clause(id: &str) -> bool {
     let mut chars = id.chars();
-    chars.next().is_some_and(|c| "ZSAHODLFGEKTX".contains(c)) && {
+    chars.next().is_some_and(|c| "ZSAHODLFGEKITX".contains(c)) && {
         let number = chars.as_str();
         !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
     }

@@ -51,7 +51,7 @@ fn written(header: &Header, entries: &[Entry]) -> Vec<u8> {
 
 /// The module text once more: every sum is that of all before it, and the empty frame is the end.
 fn is_as_written(file: &[u8]) -> bool {
-    let mut at = "globaldns-state 1\n".len();
+    let mut at = "globaldns-state 2\n".len();
     while let Some(length) = file.get(at..).and_then(|rest| rest.first_chunk::<4>()) {
         let (length, end) = (u32::from_le_bytes(*length) as usize, at + 4);
         let Some(sum) = file.get(end + length..end + length + SHA256_OUTPUT_LEN) else { return false };
@@ -60,7 +60,7 @@ fn is_as_written(file: &[u8]) -> bool {
         }
         at = end + length + SHA256_OUTPUT_LEN;
         if length == 0 {
-            return at == file.len() && file.starts_with(b"globaldns-state 1\n");
+            return at == file.len() && file.starts_with(b"globaldns-state 2\n");
         }
     }
     false
@@ -178,6 +178,8 @@ fn entry(octets: &mut Octets<'_>) -> Entry {
         ttl: (flags & 32 != 0).then(|| octets.u16().into()),
         claims,
         findings: (0..octets.below(2)).map(|_| finding(octets)).collect(),
-        outside: (0..octets.below(2)).map(|n| (n as u32, octets.text().into())).collect(),
+        unserved: (0..octets.below(2))
+            .map(|n| Unserved::new((n as u32 & 3) << 28 | n as u32, &octets.text()))
+            .collect(),
     }
 }
