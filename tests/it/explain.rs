@@ -273,3 +273,22 @@ fn bad_questions_and_servers_are_told() {
         assert_eq!(ended.stdout, "");
     }
 }
+
+/// [I1] What the documents show is what is said; of a long explanation its beginning.
+#[test]
+fn the_documents_show_what_explain_says() {
+    let mut shown = 0;
+    for document in ["README.md", "docs/operations.md"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+        let page = std::fs::read_to_string(path).expect("readable");
+        for block in page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            let Some((command, expected)) = block.split_once('\n') else { continue };
+            let Some(args) = command.strip_prefix("$ globaldns explain ") else { continue };
+            let expected = expected.strip_suffix("…\n").expect("an ellipsis at the end");
+            let found = explain(&args.split(' ').collect::<Vec<_>>()).stdout;
+            assert!(found.starts_with(expected), "{document}: {command}\n{found}");
+            shown += 1;
+        }
+    }
+    assert_eq!(shown, 3);
+}
