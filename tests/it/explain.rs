@@ -110,7 +110,7 @@ impl Asking {
 
 /// Puts a value in at `a.b[0].c`; null takes the field away.
 fn set(object: &mut Value, path: &str, value: Value) {
-    let pointer = format!("/{}", path.replace('.', "/").replace('[', "/").replace(']', ""));
+    let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
     let (parent, key) = pointer.rsplit_once('/').expect("a path");
     let parent = if parent.is_empty() { Some(object) } else { object.pointer_mut(parent) };
     match parent.unwrap_or_else(|| panic!("{path} has no parent")) {
