@@ -238,13 +238,13 @@ fn state_that_is_damaged_strange_or_old_is_told_once_and_not_used() {
     world.expect_unused(&["--state-max-age", "0s"], "--state-max-age is 0s");
     let mut turned = good.clone();
     turned[good.len() - 50] ^= 4;
-    let newer = String::from_utf8_lossy(&good[..18]).replace('1', "2").into_bytes();
+    let newer = String::from_utf8_lossy(&good[..18]).replace('2', "3").into_bytes();
     for (content, why) in [
         (turned, "its checksum is wrong"),
         (good[..good.len() / 2].to_vec(), "damaged"),
         (Vec::new(), "it ends too early"),
         (b"apiVersion: v1\nkind: List".to_vec(), "it does not begin as saved state does"),
-        ([&newer, &good[18..]].concat(), "format 2, and this version reads format 1"),
+        ([&newer, &good[18..]].concat(), "format 3, and this version reads format 2"),
     ] {
         fs::write(world.file(), content).expect("written");
         world.expect_unused(&[], why);
