@@ -310,7 +310,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             tokio::net::TcpListener::from_std(listen::tcp(at.address, at.any_host, Purpose::ADMIN)?)?;
         let listener = Arc::new(listener);
         let address = listener.local_addr()?;
-        let api = config.pages.as_ref().map(|pages| api(pages, &core, &metrics));
+        let api = config.pages.as_ref().map(|pages| api(pages, &core, &metrics, &responder));
         if let Some(peers) = api.as_ref().and_then(|api| api.peers.clone()) {
             let stop = running.stop_admin.clone();
             let watch = panics::restarted(Place::Admin, move || peers.clone().watch());
@@ -346,7 +346,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 }
 
 /// What the JSON API reads, and who asks the other replicas for theirs.
-fn api(pages: &Pages, core: &Core, metrics: &Arc<Metrics>) -> Api {
+fn api(pages: &Pages, core: &Core, metrics: &Arc<Metrics>, responder: &Arc<Responder>) -> Api {
     let instance = Instance::this();
     let peers =
         (!pages.peers.is_empty()).then(|| Peers::new(pages.peers.clone(), instance.clone(), metrics.clone()));
@@ -354,11 +354,13 @@ fn api(pages: &Pages, core: &Core, metrics: &Arc<Metrics>) -> Api {
         metrics: metrics.clone(),
         readiness: core.readiness.clone(),
         index: core.index.clone(),
+        responder: responder.clone(),
         hosts: Arc::new(pages.hosts.clone()),
         instance,
         peers,
         names: Turn::default(),
         findings: Turn::default(),
+        explanations: Turn::default(),
     }
 }
 

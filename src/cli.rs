@@ -6,6 +6,7 @@
 pub(crate) mod check;
 mod clients;
 mod compare;
+mod explain;
 mod export;
 mod plugin;
 mod serve;
@@ -42,6 +43,8 @@ struct Cli {
 enum Command {
     /// Answer DNS queries from ServiceEntries in files or a cluster
     Serve(Box<serve::Serve>),
+    /// Say why a name resolves, or does not, and what to do
+    Explain(Box<explain::Explain>),
     /// Print the name table as zone files, a hosts file or JSON, and end
     Export(Box<export::Export>),
     /// Ask an old and a new server the same questions, and explain the differences
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
     panics::install(end);
     let result = match cli.command {
         Command::Serve(command) => command.run(),
+        Command::Explain(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::StubDomains(command) => command.run(),

@@ -83,7 +83,7 @@ impl Entry {
             claims: Vec::new(),
             services: Vec::new(),
             findings: vec![finding],
-            outside: Vec::new(),
+            unserved: Vec::new(),
         }
     }
 }
@@ -144,11 +144,47 @@ pub struct Entry {
     pub claims: Vec<Claim>,
     /// Its named ports (D23); empty unless they are asked for.
     pub services: Vec<Service>,
-    /// What is wrong with it, but for `outside`.
+    /// What is wrong with it, but for hosts outside every zone.
     pub findings: Vec<Finding>,
-    /// Hosts outside every zone (H2) with their position: in a large mesh most hosts are, so they become
-    /// findings only when asked for.
-    pub outside: Vec<(u32, Box<str>)>,
+    /// Hosts that are read and not served.
+    pub unserved: Vec<Unserved>,
+}
+
+/// A host that an entry names and that is not served: outside every zone (H2), or a setting or `exportTo` leaves out the
+/// whole entry (O5, A5). In a large mesh most hosts are outside, so they become findings only when asked for; the others are
+/// kept so that somebody who asks for one can be told. What is wrong with a single host is a finding of its entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unserved {
+    /// Position in `spec.hosts`.
+    pub field: u32,
+    /// Why not: one of [`Unserved::REASONS`].
+    pub reason: Code,
+    /// As it is written; in lower case where its entry is left out.
+    pub host: Box<str>,
+}
+
+impl Unserved {
+    /// Every reason. Their order is in saved state (L6).
+    pub const REASONS: [Code; 4] =
+        [Code::HostOutsideZones, Code::ExportHidden, Code::ExportNotPublic, Code::ResolutionNoneSkipped];
+    /// Bits of a position; a reason is above them. The most common one is 0, so it takes no room.
+    const FIELD_BITS: u32 = 28;
+
+    /// Position and reason as one number.
+    pub fn tag(&self) -> u32 {
+        let reason = Self::REASONS.iter().position(|reason| *reason == self.reason).unwrap_or(0);
+        self.field | (reason as u32) << Self::FIELD_BITS
+    }
+
+    /// The reverse; a reason nobody knows is the first.
+    pub fn new(tag: u32, host: &str) -> Unserved {
+        let reason = Self::REASONS.get((tag >> Self::FIELD_BITS) as usize).copied();
+        Unserved {
+            field: tag & ((1 << Self::FIELD_BITS) - 1),
+            reason: reason.unwrap_or(Code::HostOutsideZones),
+            host: host.into(),
+        }
+    }
 }
 
 /// H2, for the host at `position` of `spec.hosts`.

@@ -14,6 +14,7 @@
 mod arena;
 mod copy;
 mod findings;
+mod inspect;
 mod packed;
 
 use std::collections::{HashMap, HashSet};
@@ -34,6 +35,7 @@ use crate::zone::answer::Answers;
 use crate::zone::extra::Extra;
 use crate::zone::{Host, Stale, Table};
 use arena::{Arena, Number};
+pub use inspect::{Inspected, Standing, UnservedHost};
 pub use packed::Packed;
 use packed::{ClaimView, Paths, View};
 
@@ -111,6 +113,7 @@ struct Change {
 
 /// A claim with what decides about it.
 struct Claimant<'e> {
+    number: Number,
     entry: View<'e>,
     claim: ClaimView<'e>,
 }
@@ -393,7 +396,8 @@ impl Index {
     /// What decides about claims, in the order of their rank.
     fn claimants<'e>(&self, entries: &'e Entries, claims: &[Claim]) -> Vec<Claimant<'e>> {
         let claimant = |claim: &Claim| {
-            Some(Claimant { entry: entries.view(claim.entry)?, claim: entries.claim(*claim)? })
+            let (entry, of_host) = (entries.view(claim.entry)?, entries.claim(*claim)?);
+            Some(Claimant { number: claim.entry, entry, claim: of_host })
         };
         let mut claimants: Vec<Claimant<'e>> = claims.iter().filter_map(claimant).collect();
         if claimants.len() > 1 {

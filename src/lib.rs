@@ -14,7 +14,8 @@
 //!                  ├→ state (entries on disk ⇄ index, through the feeds of the sources)
 //!                  ├→ admin → metrics
 //!                  ├→ export (the table as text)
-//!                  └→ compare (another server's answers and ours)
+//!                  ├→ compare (another server's answers and ours)
+//!                  └→ explain (why a name resolves, or does not: from index, zone and responder)
 //! client: one question to one server, for compare and stub::probe
 //! lifecycle, limits, panics, telemetry, finding: leaves that anyone above `zone` may use
 //! ```
@@ -49,6 +50,7 @@ pub mod client;
 pub mod compare;
 pub mod config;
 pub mod entry;
+pub mod explain;
 pub mod export;
 pub mod finding;
 pub mod index;

@@ -358,6 +358,12 @@ impl Table {
         }
     }
 
+    /// Whether a host has answers of its own: an exact one not by a wildcard above it.
+    pub fn has(&self, host: &Host) -> bool {
+        let Some((_, key)) = self.place(host) else { return false };
+        self.names.pin().get(&key).is_some_and(|node| node.answers(host).is_some())
+    }
+
     /// Every host with its answers, in no order.
     pub fn for_each(&self, mut visit: impl FnMut(Host, AnswersRef<'_>)) {
         let _ = self.visit(|host, answers| {

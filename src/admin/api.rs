@@ -1,9 +1,10 @@
 //! The JSON API `/api/v1/…` (I3): what the program knows, for programs and for the page. `docs/api.md` is its manual.
 //!
-//! Everything is read where the metrics read it. Only two things need a look at all names or entries, `names` and
-//! `findings`: each is looked for on a thread of its own, one request after the other, and at most half of the time
+//! Everything is read where the metrics read it. Only three things need a look at all names or entries, `names`,
+//! `findings` and `explain`: each is looked for on a thread of its own, one request after the other, and at most half of the time
 //! ([`Turn`]), so whoever asks without end costs one processor at most, and no query waits for that.
 
+mod explain;
 mod findings;
 mod names;
 mod parameters;
@@ -29,6 +30,7 @@ use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
 use crate::metrics::view;
 use crate::panics::{self, Place};
+use crate::serve::responder::Responder;
 use parameters::Parameters;
 use reply::{Refused, Tag};
 
@@ -44,6 +46,8 @@ pub struct Api {
     pub readiness: Readiness,
     /// Names, entries, findings.
     pub index: Arc<Index>,
+    /// What answers, for explanations.
+    pub responder: Arc<Responder>,
     /// Under which names it may be asked for.
     pub hosts: Arc<HostNames>,
     /// Who we are.
@@ -54,6 +58,8 @@ pub struct Api {
     pub names: Turn,
     /// The same of all entries.
     pub findings: Turn,
+    /// The same for explanations.
+    pub explanations: Turn,
 }
 
 /// Lets one at a time look at everything, and then pauses for as long as that took.
@@ -150,6 +156,7 @@ impl Api {
             .route("/api/v1/names", get(search_names))
             .route("/api/v1/names/{name}", get(name))
             .route("/api/v1/findings", get(search_findings))
+            .route("/api/v1/explain", get(explain))
             .route("/api", get(missing))
             .route("/api/{*rest}", get(missing))
             .method_not_allowed_fallback(method)
@@ -238,8 +245,14 @@ async fn search_findings(State(api): State<Api>, uri: Uri, headers: HeaderMap) -
     Ok(tag.on(WithSequence { sequence, document }))
 }
 
+async fn explain(State(api): State<Api>, uri: Uri) -> Result<Json<explain::Explained>, Refused> {
+    let question = explain::read(Parameters::of(&uri)?)?;
+    let explainer = api.clone();
+    Ok(Json(api.explanations.take(uri.path(), move || explainer.explain(&question)).await?))
+}
+
 async fn missing(uri: Uri) -> Refused {
-    let remedy = "there are status, zones, rates, names, names/NAME and findings below /api/v1/; docs/api.md describes them";
+    let remedy = "there are status, zones, rates, names, names/NAME, findings and explain below /api/v1/; docs/api.md describes them";
     Refused::new(StatusCode::NOT_FOUND, "path", uri.path(), "this version has no such endpoint", remedy)
 }
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::fields::{Fields, Keys, PORTS, Path, STATUS_ADDRESSES};
-use super::{Claim, Entry, EntryId, Origin, Rules, TTL_ANNOTATION, TTL_RANGE};
+use super::{Claim, Entry, EntryId, Origin, Rules, TTL_ANNOTATION, TTL_RANGE, Unserved};
 use crate::finding::Code;
 use crate::limits::{MOST_ADDRESSES, MOST_ITEMS};
 use crate::wire::name::{Name, NameError};
@@ -32,7 +32,7 @@ impl Entry {
         let id = EntryId::of(object, origin);
         #[cfg(test)]
         crate::panics::trip("object", id.name.as_bytes());
-        let mut reading = Reading { fields: Fields::new(object, &id), zones, outside: Vec::new() };
+        let mut reading = Reading { fields: Fields::new(object, &id), zones, unserved: Vec::new() };
         reading.fields.require_map(&["metadata"]);
         reading.fields.require_map(&["spec"]);
         let created = reading.created();
@@ -65,13 +65,18 @@ impl Entry {
             services = reading.services();
         }
         if let Some((code, why, remedy)) = hidden {
-            claims.clear();
             services.clear();
+            let left_out = |claim: Claim| Unserved {
+                field: claim.field,
+                reason: code,
+                host: claim.host.to_string().into_boxed_str(),
+            };
+            reading.unserved.extend(claims.drain(..).map(left_out));
             reading.fields.report(code, Path::Field(&[]), "", why, remedy);
         }
-        let Reading { fields, outside, .. } = reading;
+        let Reading { fields, unserved, .. } = reading;
         let (findings, public) = (fields.into_findings(), export == Export::All);
-        Entry { id, created, public, resolution_none, allocated, ttl, claims, services, findings, outside }
+        Entry { id, created, public, resolution_none, allocated, ttl, claims, services, findings, unserved }
     }
 }
 
@@ -86,7 +91,7 @@ enum Export {
 struct Reading<'o> {
     fields: Fields<'o>,
     zones: &'o Zones,
-    outside: Vec<(u32, Box<str>)>,
+    unserved: Vec<Unserved>,
 }
 
 impl Reading<'_> {
@@ -247,7 +252,11 @@ impl Reading<'_> {
             Err(error) => return self.bad_host(path, text, &error),
         };
         let Some((zone, apex_at)) = self.zones.covering(name.wire()) else {
-            self.outside.push((i as u32, text.into()));
+            self.unserved.push(Unserved {
+                field: i as u32,
+                reason: Code::HostOutsideZones,
+                host: text.into(),
+            });
             return None;
         };
         if zone.is_reverse() {

@@ -33,7 +33,8 @@ fn claims(entry: &Entry) -> Vec<String> {
 
 /// Everything that is wrong with an entry by itself.
 fn all_findings(entry: &Entry) -> Vec<Finding> {
-    let outside = entry.outside.iter().map(|(position, host)| outside_finding(&entry.id, *position, host));
+    let outside = entry.unserved.iter().filter(|unserved| unserved.reason == Code::HostOutsideZones);
+    let outside = outside.map(|unserved| outside_finding(&entry.id, unserved.field, &unserved.host));
     entry.findings.iter().cloned().chain(outside).collect()
 }
 

@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use super::arena::Number;
 use super::packed::{ClaimView, View};
 use super::{Claimant, Entries, Index, lock, merged, winners};
-use crate::entry::{self, EntryId};
+use crate::entry::{self, EntryId, Unserved};
 use crate::finding::{Code, Finding};
 use crate::limits::MOST_ADDRESSES;
 use crate::zone::Host;
@@ -108,10 +108,11 @@ impl Index {
         let Some(entry) = entries.view(number) else { return 0 };
         let before = addresses.len();
         entries.findings.get(&number).into_iter().flatten().cloned().for_each(&mut *show);
-        let mut outside = entry.outside().peekable();
+        let unserved = entry.unserved().map(|(tag, host)| Unserved::new(tag, host));
+        let mut outside = unserved.filter(|host| host.reason == Code::HostOutsideZones).peekable();
         if outside.peek().is_some() {
             let id = self.id(&entry);
-            outside.for_each(|(position, host)| show(entry::outside_finding(&id, position, host)));
+            outside.for_each(|host| show(entry::outside_finding(&id, host.field, &host.host)));
         }
         let mut last = None;
         for (_, claim) in entry.claims() {
@@ -218,7 +219,7 @@ impl Index {
         )
     }
 
-    fn id(&self, entry: &View<'_>) -> EntryId {
+    pub(super) fn id(&self, entry: &View<'_>) -> EntryId {
         entry.id(&lock(&self.paths))
     }
 

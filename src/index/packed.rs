@@ -1,6 +1,6 @@
 //! An entry as the index keeps it: one run of octets, a fifth of what [`Entry`] takes.
 //!
-//! `identity head [services] lists claims outside`, each in the format of [`postcard`]. A claim says where in the run its list of
+//! `identity head [services] lists claims unserved`, each in the format of [`postcard`]. A claim says where in the run its list of
 //! addresses begins, because the hosts of an entry share one; and a claim is known by where it begins itself, so that
 //! one of ten thousand is read without the others.
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Partition;
-use crate::entry::{Claim, Entry, EntryId, Origin, Rank};
+use crate::entry::{Claim, Entry, EntryId, Origin, Rank, Unserved};
 use crate::finding::Finding;
 use crate::wire::name::Name;
 use crate::zone::extra::{Protocol, Service};
@@ -43,7 +43,7 @@ struct Head {
     /// Octets of all lists.
     lists: u32,
     claims: u32,
-    outside: u32,
+    unserved: u32,
 }
 
 const PUBLIC: u8 = 1;
@@ -122,7 +122,7 @@ impl Packed {
             ttl: entry.ttl,
             lists: lists.len() as u32,
             claims: entry.claims.len() as u32,
-            outside: entry.outside.len() as u32,
+            unserved: entry.unserved.len() as u32,
         };
         append(&mut octets, &head);
         if !entry.services.is_empty() {
@@ -147,8 +147,8 @@ impl Packed {
                 },
             );
         }
-        for outside in &entry.outside {
-            append(&mut octets, outside);
+        for unserved in &entry.unserved {
+            append(&mut octets, &(unserved.tag(), &*unserved.host));
         }
         Packed { octets: octets.into_boxed_slice(), identity, findings: entry.findings }
     }
@@ -253,7 +253,7 @@ impl<'a> View<'a> {
             ttl: self.ttl(),
             services: self.services().collect(),
             findings,
-            outside: self.outside().map(|(position, host)| (position, host.into())).collect(),
+            unserved: self.unserved().map(|(tag, host)| Unserved::new(tag, host)).collect(),
         }
     }
 
@@ -307,6 +307,11 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Unix seconds.
+    pub(super) fn created(&self) -> Option<i64> {
+        self.head.created
+    }
+
     pub(super) fn claim_count(&self) -> usize {
         self.head.claims as usize
     }
@@ -328,19 +333,19 @@ impl<'a> View<'a> {
         Some(ClaimView { run: claim, entry: run })
     }
 
-    /// Hosts outside every zone (H2) with their position.
-    pub(super) fn outside(&self) -> impl Iterator<Item = (u32, &'a str)> + use<'a> {
+    /// Hosts that are not served, each with its tag ([`Unserved::tag`]).
+    pub(super) fn unserved(&self) -> impl Iterator<Item = (u32, &'a str)> + use<'a> {
         let claims_at = self.lists_at + self.head.lists as usize;
         let mut rest = &self.run[claims_at..];
-        // The claims are in the way; without any outside nobody reads them.
-        let claims = if self.head.outside > 0 { self.head.claims } else { 0 };
+        // The claims are in the way; where all hosts are served nobody reads them.
+        let claims = if self.head.unserved > 0 { self.head.claims } else { 0 };
         for _ in 0..claims {
             rest = postcard::take_from_bytes::<ClaimRun<'_>>(rest).map_or(&[], |(_, rest)| rest);
         }
-        (0..self.head.outside).map_while(move |_| {
-            let (outside, after) = postcard::take_from_bytes(rest).ok()?;
+        (0..self.head.unserved).map_while(move |_| {
+            let (unserved, after) = postcard::take_from_bytes(rest).ok()?;
             rest = after;
-            Some(outside)
+            Some(unserved)
         })
     }
 }
@@ -434,7 +439,7 @@ mod tests {
         let expected: Vec<_> =
             entry.claims.iter().map(|c| (c.host.to_string(), c.field, c.addresses.to_vec())).collect();
         assert_eq!((claims, view.claim_count()), (expected, 2));
-        assert_eq!(view.outside().collect::<Vec<_>>(), [(1, "x.com"), (4, "y.org")]);
+        assert_eq!(view.unserved().collect::<Vec<_>>(), [(1, "x.com"), (4, "y.org")]);
         assert_eq!(packed.findings, entry.findings);
         assert_eq!(view.unpack(&zones(), &paths, packed.findings.clone()), entry);
         let identity = View::identity_run(&packed.octets);

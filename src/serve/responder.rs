@@ -200,6 +200,12 @@ impl Responder {
         &self.guard
     }
 
+    /// A responder that says the same to anybody, and the addresses of a host in their listed order: for whoever explains.
+    pub fn for_everybody(&self) -> Responder {
+        let settings = Settings { rotate: false, ..self.settings.clone() };
+        Responder::new(self.table.clone(), settings, self.advertised.load().to_vec())
+    }
+
     /// The table it answers from.
     pub fn table(&self) -> &Table {
         &self.table

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Claim, Entry, EntryId, Origin};
+use crate::entry::{Claim, Entry, EntryId, Origin, Unserved};
 use crate::finding::{Code, Finding};
 use crate::wire::name::Name;
 use crate::zone::Host;
@@ -230,7 +230,8 @@ struct Record<'a> {
     claims: Vec<ClaimRecord<'a>>,
     /// Name, whether it is UDP, and port.
     services: Vec<(&'a str, bool, u16)>,
-    outside: Vec<(u32, &'a str)>,
+    /// See [`Unserved::tag`].
+    unserved: Vec<(u32, &'a str)>,
     findings: Vec<FindingRecord<'a>>,
 }
 
@@ -292,7 +293,7 @@ impl<'a> Record<'a> {
             ttl: entry.ttl,
             claims: claims.collect(),
             services: entry.services.iter().map(service).collect(),
-            outside: entry.outside.iter().map(|(position, host)| (*position, &**host)).collect(),
+            unserved: entry.unserved.iter().map(|unserved| (unserved.tag(), &*unserved.host)).collect(),
             findings: findings.collect(),
         }
     }
@@ -342,7 +343,7 @@ impl<'a> Record<'a> {
             claims,
             services,
             findings: findings.collect(),
-            outside: self.outside.into_iter().map(|(position, host)| (position, host.into())).collect(),
+            unserved: self.unserved.into_iter().map(|(tag, host)| Unserved::new(tag, host)).collect(),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Octets;
-use crate::entry::{Claim, Entry, EntryId, Origin, Rank};
+use crate::entry::{Claim, Entry, EntryId, Origin, Rank, Unserved};
 use crate::finding::{Code, Finding};
 use crate::index::{Index, Partition, Policy};
 use crate::wire::name::{self, Name};
@@ -139,7 +139,7 @@ fn entry(octets: &mut Octets<'_>, id: EntryId) -> Entry {
         claims,
         services: if flags & 128 != 0 { services(flags) } else { Vec::new() },
         findings,
-        outside: if flags & 64 != 0 { vec![(7, "x.com".into())] } else { Vec::new() },
+        unserved: if flags & 64 != 0 { vec![Unserved::new(7, "x.com")] } else { Vec::new() },
         id,
     }
 }

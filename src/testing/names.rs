@@ -66,7 +66,7 @@ fn as_a_host(text: &str) {
             None => false,
         };
     let outside = name.is_some() && !is_below;
-    let counts = (entry.claims.len(), entry.outside.len(), entry.findings.len());
+    let counts = (entry.claims.len(), entry.unserved.len(), entry.findings.len());
     let expected = (usize::from(served), usize::from(outside), usize::from(!served && !outside));
     assert_eq!(counts, expected, "{text:?}: {entry:?}");
     if let [claim] = &entry.claims[..] {

@@ -287,6 +287,11 @@ impl Zones {
         self.owned.covering(name).is_some_and(|(owned, _)| owned.wire().len() > wildcard.len())
     }
 
+    /// The cluster's own domain, which is none of the zones (Z2).
+    pub fn cluster_domain(&self) -> &Name {
+        &self.cluster_domain
+    }
+
     /// In the order they were configured.
     pub fn iter(&self) -> impl Iterator<Item = &Zone> {
         self.zones.iter()

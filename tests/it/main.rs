@@ -10,6 +10,7 @@ mod dig;
 mod disk;
 mod docs;
 mod encrypted;
+mod explain;
 mod export;
 mod faults;
 mod grpc;

@@ -446,10 +446,7 @@
     }
   }
   function explained(explanation) {
-    const plain = (value) => typeof value === "string" ? value : JSON.stringify(value, null, 2);
-    if (explanation.text) return [make("pre", null, explanation.text)];
-    return [facts(["verdict", "cause", "zone", "entries", "replies", "next"].filter((key) => explanation[key] != null)
-      .map((key) => [key, make("pre", null, plain(explanation[key]))]))];
+    return [make("pre", null, explanation.text)];
   }
   byId("explain-form").addEventListener("submit", (event) => {
     event.preventDefault();

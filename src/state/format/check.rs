@@ -190,6 +190,8 @@ fn entry(octets: &mut Octets<'_>) -> Entry {
         claims,
         services: services(flags),
         findings: (0..octets.below(2)).map(|_| finding(octets)).collect(),
-        outside: (0..octets.below(2)).map(|n| (n as u32, octets.text().into())).collect(),
+        unserved: (0..octets.below(2))
+            .map(|n| Unserved::new((n as u32 & 3) << 28 | n as u32, &octets.text()))
+            .collect(),
     }
 }

@@ -63,7 +63,7 @@ fn read(file: &[u8]) -> Result<(Header, Vec<Entry>), Unusable> {
 fn what_is_read_is_what_was_written() {
     let entries = entries();
     assert!(entries.iter().any(|entry| !entry.findings.is_empty()));
-    assert!(entries.iter().any(|entry| !entry.outside.is_empty()));
+    assert!(entries.iter().any(|entry| !entry.unserved.is_empty()));
     let (found, read_back) = read(&written(&entries)).expect("as it was written");
     assert_eq!((found, read_back), (header(), entries));
     let (_, none) = read(&written(&[])).expect("as it was written");

@@ -1,0 +1,167 @@
+//! Asking a running server: at a URL, or through the API server's proxy of its Service.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use http::Request;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::config::{ConfigError, TableConfig};
+use crate::source::cluster::Access;
+
+/// Octets of a reply. An explanation with twenty entries of a thousand addresses has a few hundred KiB.
+const MOST_REPLY: usize = 16 << 20;
+/// The longest wait for a reply; the server closes a connection after 30 s.
+const PATIENCE: Duration = Duration::from_secs(35);
+/// The admin listener's port where none is named.
+const ADMIN_PORT: u16 = 9153;
+
+/// Where to ask.
+#[derive(Debug, PartialEq, Eq)]
+enum Server {
+    /// `HOST:PORT`, and the path in front of ours.
+    Url { authority: String, prefix: String },
+    /// A Service of the cluster.
+    Service { namespace: String, name: String, port: String },
+}
+
+impl Server {
+    fn parse(text: &str) -> Result<Server, ConfigError> {
+        let bad = |why: &str| {
+            ConfigError(format!(
+                "--server {text:?}: {why}; write http://ADDRESS:PORT of the admin listener, or NAMESPACE/SERVICE[:PORT]"
+            ))
+        };
+        if let Some(rest) = text.strip_prefix("http://") {
+            let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            if authority.is_empty() || authority.contains(['@', '?', '#']) {
+                return Err(bad("there is no address"));
+            }
+            let named = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let authority = if named { authority.to_owned() } else { format!("{authority}:{ADMIN_PORT}") };
+            return Ok(Server::Url { authority, prefix: prefix.trim_end_matches('/').to_owned() });
+        }
+        if text.contains("://") {
+            return Err(bad("the admin listener speaks http only"));
+        }
+        let (namespace, rest) = text.split_once('/').ok_or_else(|| bad("it is neither"))?;
+        let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
+        let is_name = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+        };
+        if !is_name(namespace) || !is_name(name) || !(port.is_empty() || is_name(port)) {
+            return Err(bad("it names no Service"));
+        }
+        let port = if port.is_empty() { ADMIN_PORT.to_string() } else { port.to_owned() };
+        Ok(Server::Service { namespace: namespace.to_owned(), name: name.to_owned(), port })
+    }
+}
+
+/// Asks, and returns what it says.
+pub(super) async fn ask(
+    server: &str,
+    name: &str,
+    types: &[String],
+    config: &TableConfig,
+) -> anyhow::Result<Value> {
+    let to = Server::parse(server)?;
+    if !config.sources.files.is_empty() {
+        return Err(ConfigError(
+            "--file does not go with --server, which has its own; leave one out".to_owned(),
+        )
+        .into());
+    }
+    let mut path = format!("/api/v1/explain?name={}", encoded(name));
+    if !types.is_empty() {
+        path.push_str("&type=");
+        path.push_str(&encoded(&types.join(",")));
+    }
+    let asked = async {
+        match &to {
+            Server::Url { authority, prefix } => over_http(authority, &format!("{prefix}{path}")).await,
+            Server::Service { namespace, name, port } => {
+                let source = config.sources.cluster.clone();
+                let (kubeconfig, context) =
+                    source.map_or((None, None), |source| (source.kubeconfig, source.context));
+                let client = Access::find(kubeconfig, context).await?.client()?;
+                let uri = format!("/api/v1/namespaces/{namespace}/services/{name}:{port}/proxy{path}");
+                Ok(client.request_text(Request::get(uri).body(Vec::new())?).await?)
+            }
+        }
+    };
+    let text = tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| bail!("no reply within {} s", PATIENCE.as_secs()))
+        .with_context(|| {
+            format!("asking {server}; is it the admin listener of a globaldns of this version?")
+        })?;
+    serde_json::from_str(&text).with_context(|| format!("reading the reply of {server}, which is no JSON"))
+}
+
+async fn over_http(authority: &str, path: &str) -> anyhow::Result<String> {
+    let stream = TcpStream::connect(authority).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(path).header(http::header::HOST, authority).body(Empty::<Bytes>::new())?;
+    let reply = sender.send_request(request).await?;
+    let status = reply.status();
+    let body =
+        Limited::new(reply.into_body(), MOST_REPLY).collect().await.map_err(anyhow::Error::from_boxed)?;
+    let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    if status.is_success() {
+        return Ok(text);
+    }
+    let said = serde_json::from_str::<Value>(&text).ok();
+    let said = |field: &str| said.as_ref()?.get("error")?.get(field)?.as_str();
+    match (said("reason"), said("remedy")) {
+        (Some(reason), Some(remedy)) => bail!("it says {status}: {reason:?}; {remedy:?}"),
+        _ => bail!("it says {status}"),
+    }
+}
+
+/// For a query of a URL: everything but letters, digits and what never means anything there.
+fn encoded(text: &str) -> String {
+    let octet = |octet: u8| match octet {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(octet).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(octet).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [I1]
+    #[test]
+    fn a_server_is_a_url_or_a_service() {
+        let url = |authority: &str, prefix: &str| Server::Url {
+            authority: authority.into(),
+            prefix: prefix.into(),
+        };
+        let service = |namespace: &str, name: &str, port: &str| Server::Service {
+            namespace: namespace.into(),
+            name: name.into(),
+            port: port.into(),
+        };
+        let cases = [
+            ("http://127.0.0.1:9153", url("127.0.0.1:9153", "")),
+            ("http://[::1]:9153/", url("[::1]:9153", "")),
+            ("http://dns.example/globaldns/", url("dns.example:9153", "/globaldns")),
+            ("istio-system/globaldns", service("istio-system", "globaldns", "9153")),
+            ("a/b:metrics", service("a", "b", "metrics")),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Server::parse(text).expect(text), expected);
+        }
+        for text in ["https://a:1", "http://", "globaldns", "a/b/c", "/b", "a/", "a/b:c d", "http://u@h:1"] {
+            let error = Server::parse(text).expect_err(text).to_string();
+            assert!(error.contains("write http://ADDRESS:PORT"), "{error}");
+        }
+        assert_eq!(encoded("a b&c=.global%\u{e9}"), "a%20b%26c%3D.global%25%C3%A9");
+    }
+}

@@ -1,0 +1,436 @@
+//! What there is to know of a name, before anybody judges.
+
+use hickory_proto::rr::RecordType;
+use jiff::Timestamp;
+
+use super::cause::Cause;
+use super::near::{self, Comparison, Near};
+use super::question::Question;
+use super::reply::{self, Reply};
+use super::{
+    AddressFacts, Changed, EntryFacts, Explanation, FindingFacts, HostFacts, Remedy, Subject, Ttl,
+    UnservedFacts, ZoneFacts, judge,
+};
+use crate::entry::{self, EntryId};
+use crate::finding::{Code, Finding};
+use crate::index::{Inspected, Standing, UnservedHost};
+use crate::limits;
+use crate::wire::name::{self, Name};
+use crate::zone::answer::Family;
+use crate::zone::{Found, Host, Zone};
+
+/// Entries of one host, unserved hosts, and names below a name that are told.
+const MOST: usize = 20;
+/// Characters of a host that no name is as long as.
+const LONGEST_HOST: usize = 260;
+
+/// A host that is the name or matches it, and its claims.
+pub(super) struct Level {
+    pub(super) host: Host,
+    pub(super) claims: Vec<Inspected>,
+    in_all: usize,
+    /// Whether it has answers, be they used or not.
+    pub(super) has_answers: bool,
+}
+
+/// What the table says of the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// Not in a zone.
+    Outside,
+    /// Answered, from the level of this number.
+    Answered(usize),
+    /// It exists without addresses.
+    Empty,
+    /// A probe's name.
+    Probe,
+    /// It does not exist.
+    Missing,
+}
+
+/// Everything about one name.
+pub(super) struct Evidence<'s> {
+    pub(super) subject: &'s Subject<'s>,
+    pub(super) question: &'s Question,
+    pub(super) name: Option<Name>,
+    pub(super) zone: Option<(&'s Zone, usize)>,
+    pub(super) levels: Vec<Level>,
+    pub(super) unserved: Vec<UnservedHost>,
+    pub(super) sight: Sight,
+    pub(super) near: Vec<Near>,
+    below: Vec<String>,
+    pub(super) replies: Vec<Reply>,
+    incomplete: Vec<String>,
+}
+
+impl<'s> Evidence<'s> {
+    pub(super) fn gather(subject: &'s Subject<'s>, question: &'s Question) -> Evidence<'s> {
+        let mut evidence = Evidence {
+            subject,
+            question,
+            name: question.name.as_ref().ok().cloned(),
+            zone: None,
+            levels: Vec::new(),
+            unserved: Vec::new(),
+            sight: Sight::Outside,
+            near: Vec::new(),
+            below: Vec::new(),
+            replies: Vec::new(),
+            incomplete: Vec::new(),
+        };
+        if let Some(name) = evidence.name.clone() {
+            evidence.zone = subject.index.table().zones().covering(name.wire());
+            evidence.look(&name);
+            let ask = |rtype: &RecordType| reply::ask(subject.responder, &name, *rtype);
+            evidence.replies = question.types.iter().filter_map(ask).collect();
+            evidence.search(&name);
+        }
+        evidence
+    }
+
+    pub(super) fn resolves(&self) -> bool {
+        self.replies.iter().any(|reply| reply.status == "NOERROR" && reply.answers > 0)
+    }
+
+    /// Whether a type that was asked for is an address's of this family.
+    pub(super) fn wants(&self, family: Family) -> bool {
+        self.question
+            .types
+            .iter()
+            .any(|rtype| u16::from(*rtype) == family.rtype() || *rtype == RecordType::ANY)
+    }
+
+    /// The labels of the name before its zone.
+    pub(super) fn relative(&self) -> &[u8] {
+        match (&self.name, self.zone) {
+            (Some(name), Some((_, apex_at))) => &name.wire()[..apex_at],
+            _ => &[],
+        }
+    }
+
+    /// The name itself, the wildcards above it, and what the table makes of them.
+    fn look(&mut self, name: &Name) {
+        let Some((zone, apex_at)) = self.zone else { return };
+        let table = self.subject.index.table();
+        let apex = zone.apex().wire().len();
+        let above = std::iter::successors(name::parent(name.wire()), |up| name::parent(up));
+        let wildcards = above
+            .take_while(|up| up.len() >= apex)
+            .map(|up| Host { name: Name::from_tail(up), wildcard: true });
+        for host in std::iter::once(Host { name: name.clone(), wildcard: false }).chain(wildcards) {
+            let (claims, in_all) = self.subject.index.inspect(&host, MOST);
+            if in_all > 0 {
+                let has_answers = table.has(&host);
+                self.levels.push(Level { host, claims, in_all, has_answers });
+            }
+        }
+        let reader = table.read();
+        self.sight = match reader.find(zone, name.wire(), apex_at) {
+            Found::Host(_) => {
+                Sight::Answered(self.levels.iter().position(|level| level.has_answers).unwrap_or(0))
+            }
+            Found::Empty => Sight::Empty,
+            Found::Probe => Sight::Probe,
+            Found::Missing => Sight::Missing,
+        };
+    }
+
+    /// Goes through all hosts: those that are not served and would be the name, and, where it does not resolve, those
+    /// near it and below it.
+    fn search(&mut self, name: &Name) {
+        let Subject { index, budget, .. } = *self.subject;
+        let (table, text) = (index.table(), name.to_string());
+        let resolves = self.resolves();
+        let mut found = near::Found::default();
+        let mut compare = Comparison::new(name, self.zone.map(|(zone, _)| zone));
+        let mut insert = |host: &str, wildcard: bool, served: bool| {
+            if let Some((how, letters, name)) = compare.compare(host.as_bytes(), wildcard) {
+                found.insert(Near { how, letters, name, served });
+            }
+        };
+        let (mut unserved, mut matching) = (Vec::new(), 0);
+        let wants = |host: &str, code: Code| {
+            if near::is_meant_for(host, code, name, &text) {
+                matching += 1;
+                return matching <= MOST;
+            }
+            if !resolves && host.len() <= LONGEST_HOST {
+                let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+                insert(host.strip_prefix("*.").unwrap_or(&host), host.starts_with("*."), false);
+            }
+            false
+        };
+        if !index.unserved(budget, wants, &mut unserved) {
+            self.incomplete.push(format!("only the first {budget} hosts that are not served were looked at"));
+        }
+        if matching > MOST {
+            self.incomplete.push(format!("{} more hosts that are not served match", matching - MOST));
+        }
+        // The index has no order of its own.
+        unserved.sort_by(|a, b| (&a.id, &a.field).cmp(&(&b.id, &b.field)));
+        self.unserved = unserved;
+        if resolves || self.sight == Sight::Probe {
+            return;
+        }
+        let below = self.zone.is_some() && self.sight == Sight::Empty;
+        let (mut looked, mut host_text) = (0, String::new());
+        table.for_each(|host, _| {
+            looked += 1;
+            if looked > budget {
+                return;
+            }
+            host_text.clear();
+            for label in name::labels(host.name.labels_wire()) {
+                if !host_text.is_empty() {
+                    host_text.push('.');
+                }
+                host_text.push_str(&String::from_utf8_lossy(label));
+            }
+            insert(&host_text, host.wildcard, true);
+            let is_below = || name.covers(&host.name) && (host.wildcard || host.name != *name);
+            if below && self.below.len() < MOST && is_below() {
+                self.below.push(host.to_string());
+            }
+        });
+        if looked > budget {
+            self.incomplete
+                .push(format!("only the first {budget} of {looked} hosts were looked at for near names"));
+        }
+        for host in index.listed_hosts().into_iter().take(budget) {
+            if !table.has(&host) {
+                insert(&host.name.to_string(), host.wildcard, false);
+            }
+        }
+        near::look_up(table, near::guesses(table.zones(), name, self.zone), &mut found);
+        self.below.sort_unstable();
+        self.near = found.into_sorted();
+    }
+
+    /// The verdict, and the facts.
+    pub(super) fn explained(self) -> Explanation {
+        let verdict = judge::judge(&self);
+        let zones = self.subject.index.table().zones();
+        let answering = match self.sight {
+            Sight::Answered(level) => self.levels.get(level),
+            _ => None,
+        };
+        Explanation {
+            name: self.question.text.clone(),
+            types: self.question.types.iter().map(|rtype| reply::type_name(*rtype)).collect(),
+            resolves: self.resolves(),
+            cause: verdict.cause,
+            why: verdict.why,
+            remedy: Remedy { text: limits::shorten(&verdict.remedy.text, 1_000), ..verdict.remedy },
+            zone: self.zone.map(|(zone, _)| ZoneFacts { name: zone.apex().to_string(), hosts: zone.hosts() }),
+            zones: match self.zone {
+                Some(_) => Vec::new(),
+                None => zones.iter().take(MOST).map(|zone| zone.apex().to_string()).collect(),
+            },
+            ttl: answering.map(|level| self.ttl(level)),
+            changed: answering.map(|level| self.changed(level)),
+            hosts: self.levels.iter().enumerate().map(|(at, level)| self.host_facts(at, level)).collect(),
+            unserved: self.unserved.iter().map(unserved_facts).collect(),
+            guard: verdict.guard,
+            near: self.near,
+            below: self.below,
+            forwarding: None,
+            replies: self.replies,
+            incomplete: self.incomplete,
+        }
+    }
+
+    fn ttl(&self, level: &Level) -> Ttl {
+        let policy = self.subject.index.policy();
+        let answering = |claim: &&Inspected| matches!(claim.standing, Standing::Owns | Standing::Default);
+        let lowest =
+            level.claims.iter().filter(answering).min_by_key(|claim| claim.ttl.unwrap_or(policy.ttl));
+        match lowest.and_then(|claim| Some((claim, claim.ttl?))) {
+            Some((claim, seconds)) => {
+                Ttl { seconds, from: format!("the annotation {} of {}", entry::TTL_ANNOTATION, claim.id) }
+            }
+            None => Ttl { seconds: policy.ttl, from: "--ttl".to_owned() },
+        }
+    }
+
+    fn changed(&self, level: &Level) -> Changed {
+        let answering =
+            level.claims.iter().filter(|claim| matches!(claim.standing, Standing::Owns | Standing::Default));
+        Changed {
+            entry_created: answering.filter_map(|claim| claim.created).max().and_then(time),
+            zone_changed: self
+                .zone
+                .filter(|_| self.subject.serving)
+                .and_then(|(zone, _)| time(i64::from(zone.serial()))),
+        }
+    }
+
+    fn host_facts(&self, at: usize, level: &Level) -> HostFacts {
+        let winner = level.claims.iter().find(|claim| claim.standing == Standing::Owns);
+        let facts = |claim: &Inspected| EntryFacts {
+            object: claim.id.to_string(),
+            namespace: claim.id.namespace.to_string(),
+            field: format!("spec.hosts[{}]", claim.field),
+            created: claim.created.and_then(time),
+            owns: matches!(claim.standing, Standing::Owns | Standing::Default),
+            rule: rule(claim, winner, level.in_all),
+            addresses: addresses(claim),
+            findings: claim
+                .findings
+                .iter()
+                .filter(|finding| bears_on(finding, claim))
+                .map(finding_facts)
+                .collect(),
+        };
+        HostFacts {
+            host: level.host.to_string(),
+            answers: self.sight == Sight::Answered(at),
+            entries: level.claims.iter().map(facts).collect(),
+            entries_in_all: level.in_all,
+        }
+    }
+}
+
+/// Unix seconds as RFC 3339.
+fn time(seconds: i64) -> Option<String> {
+    Timestamp::from_second(seconds).ok().map(|time| time.to_string())
+}
+
+/// O1 in words.
+fn rule(claim: &Inspected, winner: Option<&Inspected>, in_all: usize) -> String {
+    let winner = winner.map_or_else(String::new, |winner| winner.id.to_string());
+    match claim.standing {
+        Standing::Owns if in_all == 1 => "it owns the host: no other live entry claims it".to_owned(),
+        Standing::Owns => {
+            "it owns the host, with all of its namespace that compete: public before narrower exportTo, then \
+             --prefer-namespace, then the oldest (O1)"
+                .to_owned()
+        }
+        Standing::Default => {
+            "no live entry gives the host an address, so it gets --default-address (A3)".to_owned()
+        }
+        Standing::NoAddress => "it gives the host no address, so it takes no part (A7)".to_owned(),
+        Standing::NotPublic => {
+            format!("{winner} owns the host: it is exported to every namespace and this one is not (O1)")
+        }
+        Standing::LessPreferred => {
+            format!("{winner} owns the host: its namespace comes first in --prefer-namespace (O1)")
+        }
+        Standing::Younger => format!("{winner} owns the host: it is older (O1)"),
+        Standing::Tied => {
+            format!(
+                "{winner} owns the host: it is as old, and its namespace, name or place in the files comes first (O1)"
+            )
+        }
+    }
+}
+
+/// Whether a finding is about one of these addresses.
+pub(super) fn is_about_addresses(finding: &Finding) -> bool {
+    finding.field.starts_with("spec.addresses") || finding.field.starts_with("status.addresses")
+}
+
+/// Whether an address with this finding is left out (A1).
+pub(super) fn rejects(finding: &Finding) -> bool {
+    is_about_addresses(finding)
+        && matches!(
+            finding.code,
+            Code::AddressInvalid
+                | Code::AddressRange
+                | Code::AddressUnspecified
+                | Code::Placeholder
+                | Code::FieldType
+                | Code::LimitExceeded
+        )
+}
+
+/// Every address, accepted or rejected.
+fn addresses(claim: &Inspected) -> Vec<AddressFacts> {
+    let from =
+        if claim.allocated { "status.addresses, allocated by istiod (A2)" } else { "spec.addresses (A1)" };
+    let remark = |address: &str| {
+        let is = |finding: &&Finding| {
+            is_about_addresses(finding) && finding.value.split('/').next() == Some(address)
+        };
+        claim.findings.iter().find(is).map_or_else(String::new, |finding| format!("; {}", finding.why))
+    };
+    let accepted = claim.addresses.iter().take(MOST).map(|address| {
+        let address = address.to_string();
+        AddressFacts { why: format!("{from}{}", remark(&address)), accepted: true, address }
+    });
+    let rejected = claim.findings.iter().filter(|finding| rejects(finding)).map(|finding| AddressFacts {
+        address: finding.value.clone(),
+        accepted: false,
+        why: format!("{} [{}]: {}", finding.field, finding.code.as_str(), finding.why),
+    });
+    let more = claim.addresses.len().checked_sub(MOST + 1).map(|more| AddressFacts {
+        address: format!("and {} more", more + 1),
+        accepted: true,
+        why: from.to_owned(),
+    });
+    accepted.chain(more).chain(rejected).collect()
+}
+
+/// Findings of the entry that are about the host or the whole entry, and are no address's.
+fn bears_on(finding: &Finding, claim: &Inspected) -> bool {
+    let elsewhere =
+        finding.field.starts_with("spec.hosts[") && finding.field != format!("spec.hosts[{}]", claim.field);
+    !elsewhere && !is_about_addresses(finding)
+}
+
+fn finding_facts(finding: &Finding) -> FindingFacts {
+    FindingFacts {
+        code: finding.code.as_str().to_owned(),
+        severity: finding.code.severity().as_str().to_owned(),
+        field: finding.field.clone(),
+        value: finding.value.clone(),
+        why: finding.why.clone(),
+        remedy: finding.remedy.clone(),
+    }
+}
+
+fn unserved_facts(unserved: &UnservedHost) -> UnservedFacts {
+    UnservedFacts {
+        host: limits::shorten(&unserved.host, LONGEST_HOST),
+        object: unserved.id.to_string(),
+        field: unserved.field.clone(),
+        code: unserved.code.as_str().to_owned(),
+        why: why_unserved(unserved),
+    }
+}
+
+/// Why a host is not served, in words.
+pub(super) fn why_unserved(unserved: &UnservedHost) -> String {
+    match unserved.code {
+        Code::HostOutsideZones => "no zone of this server covers the host (H2)".to_owned(),
+        Code::ExportHidden => "its entry is exported to nobody: exportTo is [\"~\"] (O5)".to_owned(),
+        Code::ExportNotPublic => {
+            "its entry is not exported to every namespace, and --public-only is set (O5)".to_owned()
+        }
+        Code::ResolutionNoneSkipped => {
+            "its entry has resolution NONE, and --skip-resolution-none is set (A5)".to_owned()
+        }
+        _ => unserved.why.clone(),
+    }
+}
+
+/// An entry, for remedies.
+pub(super) fn object(id: &EntryId) -> Option<String> {
+    Some(id.to_string())
+}
+
+impl Cause {
+    /// The cause of a host that is not served.
+    pub(super) fn of_unserved(code: Code) -> Cause {
+        match code {
+            Code::ExportHidden => Cause::ExportHidden,
+            Code::ExportNotPublic => Cause::ExportNotPublic,
+            Code::ResolutionNoneSkipped => Cause::ResolutionNoneSkipped,
+            Code::HostNotOwner => Cause::NotOwner,
+            Code::HostApexWildcard => Cause::ApexWildcard,
+            Code::HostReserved => Cause::HostReserved,
+            Code::HostInvalid => Cause::HostInvalid,
+            Code::Placeholder => Cause::HostPlaceholder,
+            _ => Cause::HostOutsideZones,
+        }
+    }
+}
