@@ -14,7 +14,8 @@
 //!                  ├→ state (entries on disk ⇄ index, through the feeds of the sources)
 //!                  ├→ admin → metrics
 //!                  ├→ export (the table as text)
-//!                  └→ compare (another server's answers and ours)
+//!                  ├→ compare (another server's answers and ours)
+//!                  └→ check (what entries, ranges and the world say together; places in files)
 //! client: one question to one server, for compare and stub::probe
 //! lifecycle, limits, panics, telemetry, finding: leaves that anyone above `zone` may use
 //! ```
@@ -44,6 +45,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod compare;

@@ -36,6 +36,7 @@
 
 pub mod answer;
 mod digest;
+mod near;
 mod node;
 mod owned;
 mod zones;
