@@ -380,9 +380,9 @@ fn read_stdin() -> io::Result<String> {
     let (read, waits) = mpsc::channel::<()>();
     std::thread::spawn(move || {
         if waits.recv_timeout(STDIN_PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            called::say(&format!(
-                "--names - waits for the end of standard input, which kubectl debug -i never sends; --name takes names as arguments"
-            ));
+            called::say(
+                "--names - waits for the end of standard input, which kubectl debug -i never sends; --name takes names as arguments",
+            );
         }
     });
     let text = limits::read_to_string(io::stdin(), MOST_NAMES);
