@@ -9,6 +9,7 @@ mod sources;
 mod stub_domains;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +35,7 @@ use crate::serve::responder::{Guard, Responder};
 use crate::serve::stream::{Answerer, Connections};
 use crate::serve::{grpc, http, https, listen, quic, tcp, tls, udp};
 use crate::source::cluster::{self, Access};
-use crate::source::files::{self, Files};
+use crate::source::files::{self, Files, LoadError};
 use crate::source::{Feed, Onlooker, Pending, Status};
 use crate::state::Keeper;
 use crate::wire::Transport;
@@ -118,12 +119,34 @@ pub async fn load_once_seen_by(
     config: &TableConfig,
     onlooker: Option<Onlooker>,
 ) -> anyhow::Result<(Arc<Index>, Option<Access>)> {
+    load_with(config, onlooker, |files, feed| Ok(_ = Files::load(files, feed)?)).await
+}
+
+/// Reads every source once, and whatever can be read of the files; also says what cannot (F2).
+pub async fn look_once(
+    config: &TableConfig,
+    onlooker: Onlooker,
+) -> anyhow::Result<(Arc<Index>, Option<Access>, Vec<LoadError>)> {
+    let mut unread = Vec::new();
+    let look = |files, feed: Arc<Feed>| {
+        unread = Files::load_leniently(files, &feed);
+        Ok(())
+    };
+    let (index, access) = load_with(config, Some(onlooker), look).await?;
+    Ok((index, access, unread))
+}
+
+async fn load_with(
+    config: &TableConfig,
+    onlooker: Option<Onlooker>,
+    load_files: impl FnOnce(Vec<PathBuf>, Arc<Feed>) -> Result<(), LoadError>,
+) -> anyhow::Result<(Arc<Index>, Option<Access>)> {
     let core = Core::new(config, Readiness::default())?;
     let mut feeds = core.feeds(onlooker.as_ref()).into_iter();
     if !config.sources.files.is_empty()
         && let Some(feed) = feeds.next()
     {
-        Files::load(config.sources.files.clone(), feed)?;
+        load_files(config.sources.files.clone(), feed)?;
     }
     let mut access = None;
     if let Some(source) = &config.sources.cluster {
@@ -217,10 +240,9 @@ pub struct Running {
 
 /// Starts everything. Sockets come first: from then on every query gets a reply.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    let readiness = Readiness::default();
+    let core = Core::new(&config.table, Readiness::default())?;
     // Held to the end: a source may deliver before everything else runs.
-    let started = readiness.await_for("the start");
-    let core = Core::new(&config.table, readiness)?;
+    let started = core.readiness.await_for("the start");
     let metrics = Arc::new(Metrics::new(core.index.clone(), core.readiness.clone(), core.statuses.clone()));
     let feeds = core.feeds(None);
     let stop_files = Arc::new(AtomicBool::new(false));

@@ -2,12 +2,17 @@
 //! (X0). No flag is called `--port…` or `--service-…`: Kubernetes injects such variables for a Service
 //! called globaldns.
 
-#[cfg(any(test, feature = "testing"))]
-pub(crate) mod check;
+mod called;
+mod check;
 mod clients;
 mod compare;
 mod explain;
 mod export;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzz;
+mod hints;
+mod output;
+mod pages;
 mod plugin;
 mod serve;
 mod stub_domains;
@@ -49,8 +54,15 @@ enum Command {
     Export(Box<export::Export>),
     /// Ask an old and a new server the same questions, and explain the differences
     Compare(Box<compare::Compare>),
+    /// Find what is wrong with ServiceEntries, in manifests or a cluster
+    Check(Box<check::Check>),
     /// The configuration that makes cluster DNS send our zones here
     StubDomains(Box<stub_domains::StubDomains>),
+    /// Print a script by which a shell completes this command line
+    Completion(pages::Completion),
+    /// Write man pages
+    #[command(hide = true)]
+    Man(pages::Man),
 }
 
 fn version() -> &'static str {
@@ -59,14 +71,16 @@ fn version() -> &'static str {
 
 /// The command line as it is parsed: for documents to be held against.
 pub fn command() -> clap::Command {
-    Cli::command()
+    let hide = |command: clap::Command, id: &str| command.mut_arg(id, |arg| arg.hide(true));
+    Cli::command().mut_subcommand("check", |check| check::WITHOUT_EFFECT.into_iter().fold(check, hide))
 }
 
 /// Parses the command line and runs the command to its exit code (X1).
 pub fn main() -> ExitCode {
     let cli = match parse() {
-        Ok(cli) => cli,
-        Err(error) => return fail(&error.into()),
+        Ok(Some(cli)) => cli,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => return fail(&error),
     };
     // Both ring and another provider may be linked one day; rustls must not have to choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -76,7 +90,10 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Compare(command) => command.run(),
+        Command::Check(command) => command.run(),
         Command::StubDomains(command) => command.run(),
+        Command::Completion(command) => command.run(),
+        Command::Man(command) => command.run(),
     };
     let code = match result {
         Ok(code) => code,
@@ -87,18 +104,23 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    telemetry::say(format!("globaldns: {error:#}"));
+    telemetry::say(format!("{}: {error:#}", called::name()));
     ExitCode::from(if is_usage(error) { USAGE } else { 1 })
 }
 
-/// The command line; what clap refuses ends the program here (X1).
-fn parse() -> Result<Cli, ConfigError> {
-    let command = without_empty_variables(Cli::command());
+/// The command line, unless only completions were asked for; what clap refuses ends the program here (X1).
+fn parse() -> anyhow::Result<Option<Cli>> {
+    let command = without_empty_variables(command());
+    let refuse = |error: clap::Error| -> ArgMatches { hints::with_hint(error).exit() };
     let cli = |matches: &ArgMatches| Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     let mut arguments = std::env::args_os();
     let program = arguments.next().unwrap_or_default();
+    if called::learn(&program) {
+        export::print(&called::completions(called::named(command), arguments.collect())?)?;
+        return Ok(None);
+    }
     if !plugin::is_called(&program) {
-        return Ok(cli(&command.get_matches()));
+        return Ok(Some(cli(&called::named(command).try_get_matches().unwrap_or_else(refuse))));
     }
     let plugin::Translated { arguments, left_out } = plugin::translate(arguments, &command)?;
     let arguments = std::iter::once("globaldns".to_owned()).chain(arguments);
@@ -106,7 +128,7 @@ fn parse() -> Result<Cli, ConfigError> {
     if let Command::Serve(serve) = &mut cli.command {
         serve.left_out = Some(left_out);
     }
-    Ok(cli)
+    Ok(Some(cli))
 }
 
 /// A panic that nobody contains must not leave a program behind that looks alive and does nothing: whoever runs us

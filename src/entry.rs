@@ -17,8 +17,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::finding::{Code, Finding};
-use crate::zone::Host;
 use crate::zone::extra::Service;
+use crate::zone::{Host, Zones};
 
 /// Default and range of a TTL in seconds (D2).
 pub const TTL_RANGE: std::ops::RangeInclusive<u32> = 1..=3600;
@@ -188,7 +188,20 @@ impl Unserved {
 }
 
 /// H2, for the host at `position` of `spec.hosts`.
-pub fn outside_finding(id: &EntryId, position: u32, host: &str) -> Finding {
+pub fn outside_finding(zones: &Zones, id: &EntryId, position: u32, host: &str) -> Finding {
+    if let Some((zone, meant)) = zones.near(host, &id.namespace) {
+        return Finding::new(
+            Code::HostNearZone,
+            id.to_string(),
+            format!("spec.hosts[{position}]"),
+            host,
+            format!(
+                "no zone of this server covers the host, so it is not answered here; the zone {} is near it",
+                zone.apex()
+            ),
+            format!("write {meant} if that is meant"),
+        );
+    }
     Finding::new(
         Code::HostOutsideZones,
         id.to_string(),

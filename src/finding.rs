@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
 use crate::limits;
 
 /// Characters of a value that are shown.
@@ -29,11 +32,17 @@ impl Severity {
     }
 }
 
+impl Serialize for Severity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident $text:literal $severity:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident $text:literal $severity:ident,)*) => {
         /// The closed list of finding codes; each has one severity.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub enum Code { $($(#[doc = $doc])* $name,)* }
 
         impl Code {
             /// Every code.
@@ -42,6 +51,11 @@ macro_rules! codes {
             /// The code as messages and metrics write it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$name => $text,)* }
+            }
+
+            /// What it is about, in one sentence that names its clause.
+            pub fn about(self) -> &'static str {
+                match self { $(Code::$name => concat!($($doc),*).trim_ascii(),)* }
             }
 
             /// Its severity.
@@ -61,6 +75,10 @@ codes! {
     AddressLoopback "address-loopback" Warning,
     /// Served, but multicast addresses are not routed to a service (A1).
     AddressMulticast "address-multicast" Warning,
+    /// Given by hand out of a range from which somebody else allocates addresses (F3).
+    AddressAllocatable "address-allocatable" Warning,
+    /// Inside a range of the cluster's pods, Services or nodes (F3).
+    AddressInCluster "address-in-cluster" Warning,
     /// A CIDR of more than one address is no answer (A1).
     AddressRange "address-range" Warning,
     /// The same address under different hosts of different entries (O4).
@@ -75,18 +93,22 @@ codes! {
     CrdAbsent "crd-absent" Warning,
     /// Reading it makes this program panic (L9).
     EntryUnread "entry-unread" Error,
-    /// `exportTo: ["~"]` (O5).
+    /// Exported to some namespaces only, and DNS answers everybody (O5).
+    ExportBeyond "export-beyond" Info,
+    /// Exported to nobody (O5).
     ExportHidden "export-hidden" Info,
     /// Not exported to all namespaces, and `--public-only` is set (O5).
     ExportNotPublic "export-not-public" Info,
     /// A field has another type than the API says (S5).
     FieldType "field-type" Error,
-    /// A file cannot be read or parsed any more; its last good content is served (S3).
+    /// A file cannot be read or parsed (S3).
     FileUnreadable "file-unreadable" Error,
     /// A wildcard directly under a zone (H5).
     HostApexWildcard "host-apex-wildcard" Warning,
     /// Not a host name (H1).
     HostInvalid "host-invalid" Error,
+    /// Outside every zone, but nearly inside one (H2).
+    HostNearZone "host-near-zone" Warning,
     /// A host without any address does not exist in DNS (A7).
     HostNoAddress "host-no-address" Warning,
     /// The name belongs to other namespaces (O6).
@@ -101,12 +123,22 @@ codes! {
     PortInvalid "port-invalid" Warning,
     /// `dns.<zone>` or `ns.dns.<zone>` (D5), a probe's name (D18), or one of a reverse zone (D22).
     HostReserved "host-reserved" Error,
-    /// No hosts at all.
+    /// No hosts at all (H1).
     HostsEmpty "hosts-empty" Warning,
+    /// Hosts without an address on one TCP port, which the mesh cannot tell apart (F3).
+    PortShared "port-shared" Warning,
     /// `--skip-resolution-none` is set (A5).
     ResolutionNoneSkipped "resolution-none-skipped" Info,
     /// The annotation `globaldns.io/ttl` is not a TTL (D2).
     TtlInvalid "ttl-invalid" Warning,
+    /// The zone is a public suffix, such as a top-level domain (F3).
+    ZonePublic "zone-public" Info,
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// One finding.
@@ -147,17 +179,38 @@ impl Finding {
     }
 }
 
+impl Serialize for Finding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Finding", 7)?;
+        fields.serialize_field("severity", &self.code.severity())?;
+        fields.serialize_field("code", &self.code)?;
+        fields.serialize_field("object", &self.object)?;
+        fields.serialize_field("field", &self.field)?;
+        fields.serialize_field("value", &self.value)?;
+        fields.serialize_field("why", &self.why)?;
+        fields.serialize_field("remedy", &self.remedy)?;
+        fields.end()
+    }
+}
+
+impl Finding {
+    /// All of it for who knows the object already: field, value, reason and remedy.
+    pub fn told(&self) -> String {
+        let Finding { field, value, why, remedy, .. } = self;
+        // Debug form: whatever a ServiceEntry holds cannot steer the terminal.
+        match (&**field, &**value) {
+            ("", "") => format!("{why}; {remedy}"),
+            (field, "") => format!("{field}: {why}; {remedy}"),
+            ("", value) => format!("{value:?}: {why}; {remedy}"),
+            (field, value) => format!("{field} {value:?}: {why}; {remedy}"),
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [{}] {}", self.code.severity().as_str(), self.code.as_str(), self.object)?;
-        if !self.field.is_empty() {
-            write!(f, ": {}", self.field)?;
-        }
-        if !self.value.is_empty() {
-            // Debug form: whatever a ServiceEntry holds cannot steer the terminal.
-            write!(f, " {:?}", self.value)?;
-        }
-        write!(f, ": {}; {}", self.why, self.remedy)
+        let (severity, code) = (self.code.severity().as_str(), self.code.as_str());
+        write!(f, "{severity} [{code}] {}: {}", self.object, self.told())
     }
 }
 

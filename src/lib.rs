@@ -15,7 +15,8 @@
 //!                  ├→ admin → metrics
 //!                  ├→ export (the table as text)
 //!                  ├→ compare (another server's answers and ours)
-//!                  └→ explain (why a name resolves, or does not: from index, zone and responder)
+//!                  ├→ explain (why a name resolves, or does not: from index, zone and responder)
+//!                  └→ check (what entries, ranges and the world say together; places in files)
 //! client: one question to one server, for compare and stub::probe
 //! lifecycle, limits, panics, telemetry, finding: leaves that anyone above `zone` may use
 //! ```
@@ -45,6 +46,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod compare;

@@ -4,6 +4,7 @@
 pub mod advertise;
 pub mod cluster;
 pub mod files;
+pub mod ranges;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

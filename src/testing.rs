@@ -29,7 +29,7 @@ pub const TARGETS: [(&str, Check); 11] = [
         rest => crate::serve::grpc::check::check(rest.map_or(&[], |(_, rest)| rest)),
     }),
     ("client", crate::client::check::check),
-    ("arguments", crate::cli::check::check),
+    ("arguments", crate::cli::fuzz::check),
 ];
 
 /// The check of a target.

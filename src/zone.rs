@@ -37,6 +37,7 @@
 pub mod answer;
 mod digest;
 pub mod extra;
+mod near;
 mod node;
 mod owned;
 mod pointers;

@@ -1,136 +1,322 @@
-//! Words that people and old Deployments give us: arguments as Go reads them (G4), and lines of names to compare (K1).
-//! Refused with a text that is safe to print, or read to what can be asked.
+//! `globaldns check`.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::sync::OnceLock;
+mod sarif;
 
-use hickory_proto::rr::Name as HickoryName;
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Cli, CommandFactory, compare, plugin};
-use crate::compare::questions::Plan;
-use crate::testing::Octets;
-use crate::wire::name::Name;
-use crate::zone::Zones;
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+use serde::Serialize;
+use serde_json::Value;
 
-const WORDS: [&str; 32] = [
-    "-kubeconfig",
-    "--kubeconfig=/a",
-    "-kubeconfig=",
-    "-context",
-    "-default-address",
-    "240.0.0.8",
-    "--default-address=240.0.0.8",
-    "-v",
-    "2",
-    "-v=2",
-    "-logtostderr",
-    "-logtostderr=true",
-    "--logtostderr=no",
-    "-vmodule=a=2",
-    "-zone",
-    "--zone=global",
-    "-no-rotate",
-    "--no-rotate=false",
-    "-no-rotate=T",
-    "--listen=:53",
-    "-grpc-listen",
-    ":8053",
-    "--",
-    "-",
-    "---v",
-    "-=1",
-    "serve",
-    "-h",
-    "--help=1",
-    "--version",
-    "",
-    "=",
-];
+use super::export::print;
+use super::table::{AllNamespaces, TableArgs};
+use super::{called, output};
+use crate::app;
+use crate::check::places::Places;
+use crate::check::{self, Holder, Range, Read};
+use crate::config::ConfigError;
+use crate::entry::{Entry, EntryId, Origin};
+use crate::finding::{Code, Finding, Severity};
+use crate::limits::{self, MOST_FILE};
+use crate::source::files::LoadError;
+use crate::source::ranges;
+use crate::telemetry::{self, LogFormat};
 
-/// Makes arguments or lines of octets, and panics where what is read of them breaks a rule.
-pub(crate) fn check(octets: &[u8]) {
-    let mut octets = Octets::new(octets);
-    match octets.below(2) {
-        0 => arguments(&mut octets),
-        _ => names(&String::from_utf8_lossy(octets.rest())),
+/// Of other flags those that change nothing that is found.
+pub(super) const WITHOUT_EFFECT: [&str; 5] =
+    ["file", "kubernetes", "negative_ttl", "advertise_address", "advertise_service"];
+
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    /// Manifests to check: files, directories (*.yaml, *.yml, *.json below them), or - for standard input
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Check the ServiceEntries of a cluster. --kubeconfig, --context and --namespace mean the same
+    #[arg(long)]
+    cluster: bool,
+    /// istiod allocates addresses in the mesh these manifests are for (its default since Istio 1.25): a host that will
+    /// have one by that is no finding
+    #[arg(long)]
+    auto_allocation: bool,
+    /// Fail on warnings too
+    #[arg(long)]
+    strict: bool,
+    /// How to print the findings; text tells of each kind of severity info only once
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Output,
+
+    /// Addresses of the cluster's pods, which no host should have; repeatable. With --cluster also what its nodes say
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr, help_heading = "Ranges")]
+    pod_cidr: Vec<IpNet>,
+    /// Addresses of its Services; repeatable. With --cluster also its ServiceCIDRs, or the ClusterIPs of its Services
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr, help_heading = "Ranges")]
+    service_cidr: Vec<IpNet>,
+    /// Addresses of its nodes; repeatable. With --cluster also those its nodes have
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr, help_heading = "Ranges")]
+    node_cidr: Vec<IpNet>,
+    /// A range from which somebody else allocates virtual addresses, who writes entries to that namespace; repeatable.
+    /// Besides 240.240.0.0/16 and 2001:2::/48 (istiod) and 240.0.0.0/16=admiral-sync (Admiral)
+    #[arg(long, value_name = "CIDR[=NAMESPACE]", value_delimiter = ',', value_parser = allocated, help_heading = "Ranges")]
+    allocated_cidr: Vec<Range>,
+
+    #[command(flatten)]
+    table: TableArgs,
+    #[command(flatten)]
+    all: AllNamespaces,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A line for each error and warning
+    Text,
+    /// A line for every finding
+    Wide,
+    /// One JSON value
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+}
+
+fn cidr(text: &str) -> Result<IpNet, String> {
+    let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+    let net = net.map_err(|_| "write a CIDR such as 10.244.0.0/16 or fd00:10:244::/56".to_owned())?;
+    if net.trunc() == net {
+        return Ok(net);
     }
+    Err(format!("its address goes on behind its length; write {}", net.trunc()))
 }
 
-fn is_safe(text: &str) {
-    assert!(!text.chars().any(|c| c.is_control()), "{text:?}");
+fn allocated(text: &str) -> Result<Range, String> {
+    let (net, namespace) = match text.split_once('=') {
+        Some((net, namespace)) => (net, Some(namespace)),
+        None => (text, None),
+    };
+    if namespace == Some("") {
+        return Err("it names no namespace behind its =; write one, or leave the = out".to_owned());
+    }
+    let name = namespace.map_or_else(
+        || "somebody else".to_owned(),
+        |namespace| format!("whoever writes to the namespace {namespace}"),
+    );
+    let holder = Holder::Allocator { name, namespace: namespace.map(str::to_owned) };
+    Ok(Range { net: cidr(net)?, holder })
 }
 
-fn arguments(octets: &mut Octets<'_>) {
-    static COMMAND: OnceLock<clap::Command> = OnceLock::new();
-    let command = COMMAND.get_or_init(|| plugin::with_defaults(Cli::command()));
-    let words: Vec<OsString> = (0..octets.below(8))
-        .map(|_| match octets.below(8) {
-            7 => {
-                let length = octets.below(32);
-                OsString::from_vec(octets.many(length))
-            }
-            6 => octets.text().into(),
-            _ => octets.pick(&WORDS).into(),
-        })
-        .collect();
-    let translate = |words: Vec<OsString>| plugin::translate(words.into_iter(), command);
-    match translate(words.clone()) {
-        Err(refused) => is_safe(&refused.to_string()),
-        Ok(translated) => {
-            // One dash or two are the same to Go.
-            let respelled = words.iter().map(|word| match word.to_str() {
-                Some(text) if text.starts_with("--") => text[1..].into(),
-                _ => word.clone(),
-            });
-            let is_value = |word: &OsString| word.to_str().is_some_and(|text| text.starts_with("--"));
-            if let Ok(again) = translate(respelled.collect())
-                && !translated.arguments.iter().any(|argument| {
-                    argument.split_once('=').is_some_and(|(_, value)| is_value(&value.into()))
-                })
-                && !translated.left_out.iter().any(|flag| flag.contains("=--"))
-            {
-                assert_eq!(again, translated, "{words:?}");
-            }
-            let flags = || translated.arguments[1..].iter();
-            let serve = command.find_subcommand("serve").expect("a subcommand");
-            for flag in flags() {
-                let name = flag.strip_prefix("--").expect("a flag");
-                let name = name.split_once('=').map_or(name, |(name, _)| name);
-                let known = serve.get_arguments().any(|arg| arg.get_long() == Some(name));
-                assert!(known || name == "help", "{flag}");
-                assert!(!flag.ends_with('=') || flag.matches('=').count() > 1, "{flag}");
-            }
-            assert!(translated.arguments == ["--version"] || translated.arguments[0] == "serve");
+/// A finding, and where it is if it is in a file.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Located {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<u64>,
+    #[serde(flatten)]
+    finding: Finding,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Checked {
+    /// ServiceEntries that were read.
+    entries: usize,
+    errors: usize,
+    warnings: usize,
+    infos: usize,
+    findings: Vec<Located>,
+}
+
+/// What is remembered of what is read.
+#[derive(Default)]
+struct Noted {
+    entries: usize,
+    read: BTreeMap<EntryId, Read>,
+    /// Documents by the name that findings give them.
+    documents: HashMap<String, (Arc<str>, (u32, u32))>,
+    /// Those of them whose hosts istiod may give addresses (A2).
+    allocatable: HashSet<String>,
+}
+
+impl Noted {
+    fn note(&mut self, object: &Value, entry: &Entry) {
+        self.entries += 1;
+        if let Origin::Document { path, position } = &entry.id.origin {
+            self.documents.insert(entry.id.to_string(), (path.clone(), *position));
+            self.allocatable.extend(entry.allocated.then(|| entry.id.to_string()));
+        }
+        if let Some(read) = Read::of(object, entry) {
+            self.read.insert(entry.id.clone(), read);
         }
     }
 }
 
-fn names(text: &str) {
-    let name = |text: &str| Name::parse(text).expect(text);
-    let zones = Zones::new(vec![name("global"), name("eu.global")], name("cluster.local"), 0).expect("zones");
-    let mut plan = Plan::new(&zones, vec![1, 28]);
-    for line in text.lines() {
-        match compare::read_name("--names file:1:", line) {
-            Err(refused) => is_safe(&refused.to_string()),
-            Ok(None) => assert!(line.split('#').next().is_some_and(|line| line.trim().is_empty())),
-            Ok(Some(listed)) => {
-                if let Err(error) = plan.add(&listed.name, &listed.types) {
-                    is_safe(&format!("{:?} is no name: {error}", listed.name));
-                }
+impl Check {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        telemetry::start("error", LogFormat::Text)?;
+        let (format, strict) = (self.output, self.strict);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let checked = runtime.block_on(self.check())?;
+        let text = match format {
+            Output::Text => checked.text(false),
+            Output::Wide => checked.text(true),
+            Output::Json => output::json(&checked)?,
+            Output::Yaml => output::yaml(&checked)?,
+            Output::Sarif => sarif::text(&checked.findings)?,
+        };
+        print(&text)?;
+        eprintln!("{}", checked.summary());
+        let fails = checked.errors > 0 || strict && checked.warnings > 0;
+        Ok(ExitCode::from(u8::from(fails)))
+    }
+
+    async fn check(mut self) -> anyhow::Result<Checked> {
+        self.table.widen(&self.all);
+        if self.paths.is_empty() && !self.cluster && !self.table.names_a_source() {
+            return Err(ConfigError(
+                "there is nothing to check: name files or directories, - for standard input, or --cluster"
+                    .to_owned(),
+            )
+            .into());
+        }
+        self.table.add_sources(self.paths, self.cluster);
+        let mut all_ranges = Range::usual().to_vec();
+        for (nets, holder) in [
+            (self.pod_cidr, Holder::Pods),
+            (self.service_cidr, Holder::Services),
+            (self.node_cidr, Holder::Nodes),
+        ] {
+            all_ranges.extend(nets.into_iter().map(|net| Range { net, holder: holder.clone() }));
+        }
+        // Before the usual ones: who names one knows more of it.
+        all_ranges.splice(0..0, self.allocated_cidr);
+        let config = self.table.config()?;
+        let noted = Arc::new(Mutex::new(Noted::default()));
+        let onlooker = {
+            let noted = noted.clone();
+            Arc::new(move |object: &Value, entry: &Entry| {
+                noted.lock().unwrap_or_else(PoisonError::into_inner).note(object, entry);
+            })
+        };
+        let (index, access, unread) = app::look_once(&config, onlooker).await?;
+        if let Some(access) = access {
+            let (found, missing) = ranges::of_cluster(&access).await?;
+            missing.iter().for_each(|what| called::say(what));
+            all_ranges.extend(found);
+        }
+        let noted = std::mem::take(&mut *noted.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut findings = index.findings();
+        // Nor does istiod give a wildcard one.
+        let will_have_one = |finding: &Finding| {
+            finding.code == Code::HostNoAddress
+                && noted.allocatable.contains(&finding.object)
+                && !finding.value.starts_with('*')
+        };
+        findings.retain(|finding| !(self.auto_allocation && will_have_one(finding)));
+        findings.extend(check::search(index.table().zones(), &noted.read, all_ranges));
+        Ok(Checked::new(findings, &unread, &noted))
+    }
+}
+
+impl Checked {
+    fn new(findings: Vec<Finding>, unread: &[LoadError], noted: &Noted) -> Checked {
+        let mut located = locate(findings, noted);
+        located.extend(unread.iter().map(|error| {
+            let position = error.position();
+            Located {
+                file: (error.path() != Path::new("-")).then(|| error.path().display().to_string()),
+                line: position.map(|(line, _)| line),
+                column: position.map(|(_, column)| column),
+                finding: error.first_finding(),
             }
+        }));
+        located.sort();
+        let count = |severity| located.iter().filter(|l| l.finding.code.severity() == severity).count();
+        Checked {
+            entries: noted.entries,
+            errors: count(Severity::Error),
+            warnings: count(Severity::Warning),
+            infos: count(Severity::Info),
+            findings: located,
         }
     }
-    plan.add_derived(&name("cluster.local"));
-    let (subjects, _) = plan.finish();
-    for question in subjects.iter().flat_map(|subject| subject.questions()) {
-        let wire = question.wire();
-        let mut decoder = BinDecoder::new(&wire);
-        let asked = HickoryName::read(&mut decoder).expect("a name");
-        assert!(decoder.is_empty());
-        let labels: Vec<&[u8]> = asked.iter().collect();
-        assert_eq!(labels.join(&b'.'), question.spelling.trim_end_matches('.').as_bytes());
-        assert_eq!(wire.to_ascii_lowercase(), question.name.wire());
+
+    /// A line for each finding; of each code of severity info one, if not `all`.
+    fn text(&self, all: bool) -> String {
+        let mut text = String::new();
+        let mut infos: BTreeMap<_, (usize, &Located)> = BTreeMap::new();
+        // Writing to a String cannot fail.
+        for located in &self.findings {
+            if all || located.finding.code.severity() != Severity::Info {
+                let _ = writeln!(text, "{located}");
+            } else {
+                infos.entry(located.finding.code).or_insert((0, located)).0 += 1;
+            }
+        }
+        for (count, first) in infos.values() {
+            let _ = match count {
+                1 => writeln!(text, "{first}"),
+                _ => writeln!(text, "{first} (and {} more like this: -o wide)", count - 1),
+            };
+        }
+        text
     }
+
+    fn summary(&self) -> String {
+        let count =
+            |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        format!(
+            "{}, {} and {} in {}",
+            count(self.errors, "error", "errors"),
+            count(self.warnings, "warning", "warnings"),
+            count(self.infos, "note", "notes"),
+            count(self.entries, "ServiceEntry", "ServiceEntries")
+        )
+    }
+}
+
+impl std::fmt::Display for Located {
+    /// As compilers do it, so that editors find the place.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (finding, code) = (&self.finding, self.finding.code);
+        let Some(file) = &self.file else { return finding.fmt(f) };
+        let (line, column) = (self.line.unwrap_or(1), self.column.unwrap_or(1));
+        let severity = code.severity().as_str();
+        write!(f, "{file}:{line}:{column}: {severity} [{}] {}", code.as_str(), finding.told())
+    }
+}
+
+/// Finds the places of what is in files: each file with a finding is read once more.
+fn locate(findings: Vec<Finding>, noted: &Noted) -> Vec<Located> {
+    let mut wanted: HashMap<&str, Places> = HashMap::new();
+    for finding in &findings {
+        if let Some((path, position)) = noted.documents.get(&finding.object) {
+            wanted.entry(&**path).or_default().want(*position, &finding.field);
+        }
+    }
+    for (path, places) in &mut wanted {
+        // It was read a moment ago; standard input is gone.
+        if *path != "-"
+            && let Ok(text) = limits::read_file(Path::new(path), MOST_FILE)
+        {
+            places.look(&text);
+        }
+    }
+    let locate = |finding: Finding| {
+        let (mut file, mut at) = (None, None);
+        if let Some((path, position)) =
+            noted.documents.get(&finding.object).filter(|(path, _)| **path != *"-")
+        {
+            file = Some(path.to_string());
+            at = wanted.get(&**path).and_then(|places| places.get(*position, &finding.field));
+        }
+        Located { file, line: at.map(|(line, _)| line), column: at.map(|(_, column)| column), finding }
+    };
+    findings.into_iter().map(locate).collect()
 }

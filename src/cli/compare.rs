@@ -14,7 +14,8 @@ use futures::StreamExt;
 
 use super::export::print;
 use super::serve::duration;
-use super::table::TableArgs;
+use super::table::{AllNamespaces, TableArgs};
+use super::{called, output};
 use crate::app;
 use crate::client::{self, Manner};
 use crate::compare::judge::{Judge, Verdict};
@@ -99,17 +100,30 @@ pub(super) struct Compare {
     #[arg(long, help_heading = "Output")]
     strict: bool,
     /// How to print the result
-    #[arg(long, value_enum, default_value = "text", visible_alias = "format", help_heading = "Output")]
+    #[arg(
+        long,
+        short,
+        value_enum,
+        default_value = "text",
+        visible_alias = "format",
+        help_heading = "Output"
+    )]
     output: Output,
 
     #[command(flatten)]
     table: TableArgs,
+    #[command(flatten)]
+    all: AllNamespaces,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
+    /// For people
     Text,
+    /// One JSON value
     Json,
+    /// The same as YAML
+    Yaml,
 }
 
 impl Compare {
@@ -118,7 +132,8 @@ impl Compare {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(self.compare())
     }
 
-    async fn compare(self) -> anyhow::Result<ExitCode> {
+    async fn compare(mut self) -> anyhow::Result<ExitCode> {
+        self.table.widen(&self.all);
         let (old, new) = (server("--old", &self.old)?, server("--new", &self.new)?);
         if old == new {
             return Err(ConfigError(format!(
@@ -190,7 +205,8 @@ impl Compare {
         let report = ask_all(&asker, &subjects, &judge, total, report).await?;
         match self.output {
             Output::Text => print(&report.text())?,
-            Output::Json => print(&format!("{}\n", serde_json::to_string_pretty(&report.json())?))?,
+            Output::Json => print(&output::json(&report.json())?)?,
+            Output::Yaml => print(&output::yaml(&report.json())?)?,
         }
         let failed = report.unexplained() > 0 || self.strict && report.explained() > 0;
         Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
@@ -226,11 +242,11 @@ async fn ask_all(
         report.add(subject);
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
-            eprintln!(
-                "globaldns: {} of {total} questions, {} unexplained so far",
+            called::say(&format!(
+                "{} of {total} questions, {} unexplained so far",
                 report.questions(),
                 report.unexplained()
-            );
+            ));
         }
     }
     Ok(report)
@@ -260,14 +276,14 @@ fn nothing_to_ask(entries: Option<usize>, sources: &Sources, zones: &Zones) -> S
 
 fn tell_of_outside(Extent { outside, unasked, .. }: Extent) {
     if outside > 0 {
-        eprintln!(
-            "globaldns: {outside} hosts of the entries are in none of the zones, and istiocoredns may answer them: their address is asked for (D8); --zone adds a zone, --only-zones leaves them out"
-        );
+        called::say(&format!(
+            "{outside} hosts of the entries are in none of the zones, and istiocoredns may answer them: their address is asked for (D8); --zone adds a zone, --only-zones leaves them out"
+        ));
     }
     if unasked > 0 {
-        eprintln!(
-            "globaldns: {unasked} hosts of the entries are in none of the zones and are not asked for (H2); --zone adds a zone"
-        );
+        called::say(&format!(
+            "{unasked} hosts of the entries are in none of the zones and are not asked for (H2); --zone adds a zone"
+        ));
     }
 }
 
@@ -305,10 +321,10 @@ async fn warn_of_exchange(old: SocketAddr, new: SocketAddr, zones: &Zones, timeo
     if let probe::Outcome::Failed(failure) = proves(new).await {
         let swapped =
             if is_proved(&proves(old).await) { "; --old is: are the two the wrong way round?" } else { "" };
-        eprintln!(
-            "globaldns: --new {new} does not prove that it is a globaldns with the zone {}: {failure}{swapped}",
+        called::say(&format!(
+            "--new {new} does not prove that it is a globaldns with the zone {}: {failure}{swapped}",
             zone.apex()
-        );
+        ));
     }
 }
 
@@ -364,8 +380,8 @@ fn read_stdin() -> io::Result<String> {
     let (read, waits) = mpsc::channel::<()>();
     std::thread::spawn(move || {
         if waits.recv_timeout(STDIN_PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            eprintln!(
-                "globaldns: --names - waits for the end of standard input, which kubectl debug -i never sends; --name takes names as arguments"
+            called::say(
+                "--names - waits for the end of standard input, which kubectl debug -i never sends; --name takes names as arguments",
             );
         }
     });

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::table::TableArgs;
+use super::output;
+use super::table::{AllNamespaces, TableArgs};
 use crate::app;
 use crate::config::ConfigError;
 use crate::export::{self, Exported};
@@ -18,9 +19,18 @@ use crate::telemetry::{self, LogFormat};
 pub(super) struct Export {
     #[command(flatten)]
     table: TableArgs,
+    #[command(flatten)]
+    all: AllNamespaces,
 
     /// What to print
-    #[arg(long, value_enum, default_value = "json", help_heading = "Output")]
+    #[arg(
+        long,
+        short = 'o',
+        visible_alias = "output",
+        value_enum,
+        default_value = "json",
+        help_heading = "Output"
+    )]
     format: Format,
     /// Write one file per zone, NAME.zone, into this directory instead of printing (with --format zone)
     #[arg(long, value_name = "DIRECTORY", help_heading = "Output")]
@@ -35,10 +45,12 @@ enum Format {
     Hosts,
     /// The table with owners
     Json,
+    /// The same as YAML
+    Yaml,
 }
 
 impl Export {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(mut self) -> anyhow::Result<ExitCode> {
         telemetry::start("warn", LogFormat::Text)?;
         if self.output_dir.is_some() && self.format != Format::Zone {
             return Err(ConfigError(
@@ -46,6 +58,7 @@ impl Export {
             )
             .into());
         }
+        self.table.widen(&self.all);
         let config = self.table.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (exported, name_server) = runtime.block_on(async {
@@ -60,7 +73,8 @@ impl Export {
             anyhow::Ok((Exported::new(&index, config.policy.ttl, config.negative_ttl), name_server))
         })?;
         match self.format {
-            Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&exported)?))?,
+            Format::Json => print(&output::json(&exported)?)?,
+            Format::Yaml => print(&output::yaml(&exported)?)?,
             Format::Hosts => print(&export::hosts_file(&exported))?,
             Format::Zone => {
                 if name_server.is_empty() {

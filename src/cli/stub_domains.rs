@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::export::print;
-use super::table::{name, reverse_zones};
+use super::output::Output;
+use super::table::{is_namespace, name, reverse_zones};
 use crate::client;
 use crate::config::ConfigError;
 use crate::limits::{self, MOST_LIVE};
@@ -63,6 +64,7 @@ struct Emit {
         value_name = "FLAVOUR",
         value_enum,
         hide_possible_values = true,
+        ignore_case = true,
         required_unless_present = "list"
     )]
     flavour: Option<Flavour>,
@@ -73,17 +75,11 @@ struct Emit {
     /// input
     #[arg(long, value_name = "PATH", visible_alias = "corefile")]
     live: Option<PathBuf>,
-    /// How to print it; in json the text is one field
-    #[arg(long, value_enum, default_value = "text")]
+    /// How to print it; in json and yaml the text is one field. wide is for --list
+    #[arg(long, short, value_enum, default_value = "text")]
     output: Output,
     #[command(flatten)]
     stub: StubArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 impl Emit {
@@ -101,8 +97,8 @@ impl Emit {
             }
             Err(refusal) => anyhow::bail!("--for {}: {refusal}", flavour.name()),
         };
-        if self.output == Output::Json {
-            print(&format!("{}\n", serde_json::to_string_pretty(&emitted)?))?;
+        if let Some(text) = self.output.for_programs(&emitted)? {
+            print(&text)?;
             return Ok(ExitCode::SUCCESS);
         }
         let (text, beside) = emitted.file();
@@ -113,14 +109,17 @@ impl Emit {
 }
 
 fn list(output: Output) -> anyhow::Result<String> {
-    if output == Output::Json {
-        let flavour =
-            |f: &Flavour| serde_json::json!({"name": f.name(), "about": f.about(), "live": f.live()});
-        let flavours: Vec<_> = Flavour::all().iter().map(flavour).collect();
-        return Ok(format!("{}\n", serde_json::to_string_pretty(&flavours)?));
+    let flavour = |f: &Flavour| serde_json::json!({"name": f.name(), "about": f.about(), "live": f.live()});
+    let flavours: Vec<_> = Flavour::all().iter().map(flavour).collect();
+    if let Some(text) = output.for_programs(&flavours)? {
+        return Ok(text);
     }
     let width = Flavour::all().iter().map(|f| f.name().len()).max().unwrap_or_default();
-    let line = |f: &Flavour| format!("{:width$}  {}\n", f.name(), f.about());
+    let live = |f: &Flavour| match f.live() {
+        Some(live) if output == Output::Wide => format!(" [--live: {live}]"),
+        _ => String::new(),
+    };
+    let line = |f: &Flavour| format!("{:width$}  {}{}\n", f.name(), f.about(), live(f));
     Ok(Flavour::all().iter().map(line).collect())
 }
 
@@ -160,6 +159,9 @@ pub(super) struct StubArgs {
     /// The Service in front of globaldns
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "istio-system/globaldns")]
     service: ServiceName,
+    /// The namespace of that Service, in the place of the one in --service
+    #[arg(long, short, value_name = "NAME", value_parser = namespace)]
+    namespace: Option<String>,
     /// The kubeconfig file, instead of in-cluster credentials or $KUBECONFIG
     #[arg(long, env = "GLOBALDNS_KUBECONFIG", value_name = "PATH")]
     kubeconfig: Option<PathBuf>,
@@ -174,7 +176,21 @@ pub(super) struct Target {
     access: Access,
 }
 
+fn namespace(text: &str) -> Result<String, String> {
+    if is_namespace(text) {
+        return Ok(text.to_owned());
+    }
+    Err("write a label of lower-case letters, digits and '-', at most 63 octets".to_owned())
+}
+
 impl StubArgs {
+    /// `--service`, in `--namespace`.
+    fn service(&self) -> ServiceName {
+        let mut service = self.service.clone();
+        service.namespace = self.namespace.clone().unwrap_or(service.namespace);
+        service
+    }
+
     /// Asks the cluster only where no address is given.
     fn stub(self) -> anyhow::Result<Stub> {
         let zones = self.zones()?;
@@ -191,7 +207,7 @@ impl StubArgs {
         if let Some(stub) = self.given(&zones)? {
             return Ok(Target { stub, access });
         }
-        let service = &self.service;
+        let service = &self.service();
         let live = advertise::cluster_ips_once(&access, service).await.with_context(|| {
             format!("reading the Service {service}; --service names another, --dns-ip does without")
         })?;

@@ -64,6 +64,7 @@ pub(super) struct TableArgs {
     /// Watch this namespace of the cluster instead of all; repeatable
     #[arg(
         long,
+        short,
         env = "GLOBALDNS_NAMESPACE",
         value_name = "NAME",
         value_delimiter = ',',
@@ -159,6 +160,18 @@ pub(super) struct TableArgs {
         help_heading = "Answers"
     )]
     advertise_service: Option<ServiceName>,
+
+    /// How files and the cluster are named on this command line, for messages.
+    #[arg(skip = ("--file", "--kubernetes"))]
+    words: (&'static str, &'static str),
+}
+
+/// What kubectl's users type.
+#[derive(Args, Debug)]
+pub(super) struct AllNamespaces {
+    /// Read all namespaces of the cluster, whatever --namespace or its variable says. That is the default
+    #[arg(long, short = 'A', help_heading = "Sources")]
+    all_namespaces: bool,
 }
 
 fn ttl_range() -> std::ops::RangeInclusive<i64> {
@@ -173,6 +186,21 @@ impl TableArgs {
             || self.kubeconfig.is_some()
             || self.context.is_some()
             || !self.namespace.is_empty()
+    }
+
+    /// `-A`.
+    pub(super) fn widen(&mut self, all: &AllNamespaces) {
+        if all.all_namespaces {
+            self.namespace.clear();
+            self.kubernetes = true;
+        }
+    }
+
+    /// Sources that are named in another way than by their flags.
+    pub(super) fn add_sources(&mut self, files: Vec<PathBuf>, cluster: bool) {
+        self.file.extend(files);
+        self.kubernetes |= cluster;
+        self.words = ("PATH", "--cluster");
     }
 
     pub(super) fn config(self) -> Result<TableConfig, ConfigError> {
@@ -192,8 +220,9 @@ impl TableArgs {
                 None
             };
             if let Some(flag) = unused {
+                let (file, cluster) = self.words;
                 return Err(ConfigError(format!(
-                    "{flag} needs a cluster, and with --file alone none is contacted; add --kubernetes, or leave {flag} out"
+                    "{flag} needs a cluster, and with {file} alone none is contacted; add {cluster}, or leave {flag} out"
                 )));
             }
         }
@@ -289,7 +318,7 @@ fn not_a_namespace(flag: &str, text: &str) -> ConfigError {
 }
 
 /// RFC 1123 label, as Kubernetes requires of namespaces.
-fn is_namespace(text: &str) -> bool {
+pub(super) fn is_namespace(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&text.len())
         && text.chars().all(inner)

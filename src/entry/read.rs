@@ -148,6 +148,17 @@ impl Reading<'_> {
 
     fn claims(&mut self, rules: &Rules, allocated: bool) -> Vec<Claim> {
         let listed = self.fields.strings(ADDRESSES);
+        let hosts = self.fields.strings(HOSTS);
+        if !hosts.is_empty() && hosts.iter().all(|(_, text)| self.is_outside(text)) {
+            // Its addresses are nothing to us.
+            let outside = |(i, text): (usize, &str)| Unserved {
+                field: i as u32,
+                reason: Code::HostOutsideZones,
+                host: text.into(),
+            };
+            self.unserved.extend(hosts.into_iter().map(outside));
+            return Vec::new();
+        }
         let mut shared = Distinct::default();
         for (i, text) in listed {
             shared.extend(self.address(Path::Item(ADDRESSES, i), text));
@@ -161,7 +172,6 @@ impl Reading<'_> {
             }
         }
 
-        let hosts = self.fields.strings(HOSTS);
         if self.fields.list_is_empty(HOSTS) {
             self.fields.report(
                 Code::HostsEmpty,
@@ -234,6 +244,13 @@ impl Reading<'_> {
                 .is_some_and(|value| value.eq_ignore_ascii_case("false"))
         };
         self.fields.list_is_empty(ADDRESSES) && !resolution_none && !disabled(&mut self.fields)
+    }
+
+    /// H2: whether it is a host of somebody else's.
+    fn is_outside(&self, text: &str) -> bool {
+        let name = Name::parse(text.strip_prefix("*.").unwrap_or(text));
+        let is_short = text.strip_suffix('.').unwrap_or(text).len() <= 253;
+        is_short && name.is_ok_and(|name| self.zones.covering(name.wire()).is_none())
     }
 
     /// H1–H3, H5, D5, D18 and O6 for one string of `spec.hosts`.

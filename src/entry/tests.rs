@@ -34,7 +34,8 @@ fn claims(entry: &Entry) -> Vec<String> {
 /// Everything that is wrong with an entry by itself.
 fn all_findings(entry: &Entry) -> Vec<Finding> {
     let outside = entry.unserved.iter().filter(|unserved| unserved.reason == Code::HostOutsideZones);
-    let outside = outside.map(|unserved| outside_finding(&entry.id, unserved.field, &unserved.host));
+    let outside =
+        outside.map(|unserved| outside_finding(&zones(), &entry.id, unserved.field, &unserved.host));
     entry.findings.iter().cloned().chain(outside).collect()
 }
 
@@ -344,8 +345,8 @@ fn of_a_list_that_is_too_long_the_first_items_count() {
     assert_eq!(
         findings(&entry),
         [
-            format!("limit-exceeded spec.addresses {} addresses", MOST_ADDRESSES + 5),
-            format!("limit-exceeded spec.hosts more than {MOST_ITEMS} items")
+            format!("limit-exceeded spec.hosts more than {MOST_ITEMS} items"),
+            format!("limit-exceeded spec.addresses {} addresses", MOST_ADDRESSES + 5)
         ]
     );
     // As many as there may be are no finding, and one that is listed twice is one.

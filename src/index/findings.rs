@@ -112,7 +112,11 @@ impl Index {
         let mut outside = unserved.filter(|host| host.reason == Code::HostOutsideZones).peekable();
         if outside.peek().is_some() {
             let id = self.id(&entry);
-            outside.for_each(|host| show(entry::outside_finding(&id, host.field, &host.host)));
+            let zones = self.table.zones();
+            outside.for_each(|host| show(entry::outside_finding(zones, &id, host.field, &host.host)));
+        }
+        if !entry.is_public() && entry.claim_count() > 0 {
+            show(export_beyond(&self.id(&entry)));
         }
         let mut last = None;
         for (_, claim) in entry.claims() {
@@ -135,12 +139,16 @@ impl Index {
         let winners = winners(&self.policy, &claimants);
         // They are in the order of the claimants.
         let mut next = winners.iter().peekable();
+        // Made for the first that loses.
+        let mut answered: Option<HashSet<IpAddr, RandomState>> = None;
         for claimant in &claimants {
             let wins = next.next_if(|winner| std::ptr::eq(**winner, claimant)).is_some();
             if !claimant.has_addresses() {
                 self.no_address(claimant, host, winners.is_empty()).into_iter().for_each(&mut *show);
             } else if let Some(winner) = winners.first().filter(|_| !wins) {
-                show(self.claim_lost(claimant, winner, host));
+                let answered = answered
+                    .get_or_insert_with(|| winners.iter().flat_map(|w| w.claim.addresses()).collect());
+                show(self.claim_lost(claimant, winner, host, answered));
             }
         }
         claimants.len() + self.search_merged(host, &winners, show)
@@ -203,18 +211,29 @@ impl Index {
     }
 
     /// O3.
-    fn claim_lost(&self, loser: &Claimant<'_>, winner: &Claimant<'_>, host: &Host) -> Finding {
+    fn claim_lost(
+        &self,
+        loser: &Claimant<'_>,
+        winner: &Claimant<'_>,
+        host: &Host,
+        answered: &HashSet<IpAddr, RandomState>,
+    ) -> Finding {
         let reason = if winner.entry.is_public() && !loser.entry.is_public() {
             "is exported to every namespace and this one is not"
         } else {
             "has the preferred or older namespace"
+        };
+        // Nothing routes a client to what this entry gives: it asks for the host, and hears of the other addresses.
+        let split = match loser.claim.addresses().find(|address| !answered.contains(address)) {
+            Some(address) => format!("; {address}, which this entry gives it, is not answered"),
+            None => String::new(),
         };
         Finding::new(
             Code::ClaimLost,
             self.id(&loser.entry).to_string(),
             loser.field(),
             &host.to_string(),
-            format!("{} owns the host: it {reason}", self.id(&winner.entry)),
+            format!("{} owns the host: it {reason}{split}", self.id(&winner.entry)),
             "remove the host from one of the entries, or decide with --prefer-namespace",
         )
     }
@@ -249,6 +268,19 @@ impl Index {
             remedy,
         ))
     }
+}
+
+/// O5: what a stub domain cannot keep to.
+fn export_beyond(id: &EntryId) -> Finding {
+    Finding::new(
+        Code::ExportBeyond,
+        id.to_string(),
+        "spec.exportTo",
+        "",
+        "the entry is exported to some namespaces only, and DNS answers its hosts to everybody: a stub domain does not \
+         tell which namespace asks",
+        "nothing, if everybody may see these names; else leave such entries out with --public-only",
+    )
 }
 
 impl Claimant<'_> {

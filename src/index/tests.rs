@@ -155,8 +155,11 @@ fn public_entries_rank_before_all_others_and_do_not_merge_with_them() {
     assert_eq!(i.look("h.global"), "240.0.0.1 30");
     i.put(entry("a/public", 2, &["h.global"], &["240.0.0.2"]));
     assert_eq!(i.look("h.global"), "240.0.0.2 30");
-    assert_eq!(i.codes(), ["claim-lost a/private h.global"]);
+    assert_eq!(i.codes(), ["claim-lost a/private h.global", "export-beyond a/private "]);
     assert!(i.findings()[0].why.contains("a/public owns the host: it is exported to every namespace"));
+    assert!(i.findings()[0].why.ends_with("; 240.0.0.1, which this entry gives it, is not answered"));
+    i.put(entry("a/private", 1, &["h.global"], &["240.0.0.2"]).private());
+    assert!(i.findings()[0].why.ends_with("and this one is not"), "its address is answered");
 }
 
 /// [O3] [F1]

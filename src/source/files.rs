@@ -81,7 +81,8 @@ fn remedy(error: &std::io::Error) -> &'static str {
 }
 
 impl LoadError {
-    fn path(&self) -> &Path {
+    /// The file or directory.
+    pub fn path(&self) -> &Path {
         match self {
             LoadError::Io { path, .. } | LoadError::Syntax { path, .. } | LoadError::Panic { path } => path,
         }
@@ -93,6 +94,7 @@ impl LoadError {
         matches!(self, LoadError::Io { error, .. } if !of_content.contains(&error.kind()))
     }
 
+    /// For who serves what the file held before.
     fn finding(&self) -> Finding {
         Finding::new(
             Code::FileUnreadable,
@@ -102,6 +104,30 @@ impl LoadError {
             format!("{self}; its last good content is served"),
             "correct the file",
         )
+    }
+
+    /// For who only looks (F2).
+    pub fn first_finding(&self) -> Finding {
+        let (why, remedy) = match self {
+            LoadError::Io { error, .. } => (format!("it cannot be read: {error}"), remedy(error)),
+            LoadError::Syntax { line, column, format, message, .. } => (
+                format!("it is not {format} at line {line}, column {column}: {message}"),
+                "correct the file; what comes behind this place was not looked at",
+            ),
+            LoadError::Panic { .. } => (
+                "reading it makes this version of globaldns panic".to_owned(),
+                "report it, with the file; until it is mended, write the file in another way",
+            ),
+        };
+        Finding::new(Code::FileUnreadable, self.path().display().to_string(), "", "", why, remedy)
+    }
+
+    /// Where in the file: line and column, from 1.
+    pub fn position(&self) -> Option<(u64, u64)> {
+        match self {
+            LoadError::Syntax { line, column, .. } => Some((*line, *column)),
+            _ => None,
+        }
     }
 }
 
@@ -154,6 +180,30 @@ impl Files {
         files.loaded = look;
         files.feed.reset(all);
         Ok(files)
+    }
+
+    /// Loads whatever can be loaded, and says what cannot (F2). Of a file that ends badly, the documents before that count.
+    pub fn load_leniently(paths: Vec<PathBuf>, feed: &Feed) -> Vec<LoadError> {
+        feed.status().begin();
+        let (mut look, mut errors, mut all) = (Look::default(), Vec::new(), Vec::new());
+        let from_stdin = paths.iter().find(|path| *path == Path::new(STDIN)).cloned();
+        for path in paths.iter().filter(|path| *path != Path::new(STDIN)) {
+            let mut below = Below { seen: HashSet::new(), most_files: MOST_FILES };
+            let mut errors_below = Vec::new();
+            let noted = std::cell::RefCell::new(&mut errors_below);
+            let seen = look_at(path, 0, &mut below, &mut look, &|error| {
+                noted.borrow_mut().push(error);
+                Ok::<(), std::convert::Infallible>(())
+            });
+            let Ok(()) = seen;
+            errors.extend(errors_below);
+        }
+        for path in from_stdin.iter().chain(look.files.keys()) {
+            let read = contain(Place::Files, || read_file(path, feed, &mut all));
+            errors.extend(read.unwrap_or_else(|| Err(LoadError::Panic { path: path.clone() })).err());
+        }
+        feed.reset(all);
+        errors
     }
 
     /// Follows changes until `stop` says so. Runs on a thread of its own.
@@ -266,7 +316,8 @@ impl Files {
 
     /// Reads one file and remembers that it is served; on an error the memory stays.
     fn take_file(&mut self, path: &Path) -> Result<Vec<Packed>, LoadError> {
-        let entries = contain(Place::Files, || read_file(path, &self.feed))
+        let mut entries = Vec::new();
+        contain(Place::Files, || read_file(path, &self.feed, &mut entries))
             .unwrap_or_else(|| Err(LoadError::Panic { path: path.to_owned() }))?;
         self.served.insert(path.to_owned());
         Ok(entries)
@@ -366,8 +417,9 @@ fn origin(path: &Path) -> Arc<str> {
     path.display().to_string().into()
 }
 
-/// Reads a file without ever holding all of it: only its entries, packed.
-fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
+/// Reads a file without ever holding all of it: only its entries, packed. After an error, they are those of the
+/// documents before it.
+fn read_file(path: &Path, feed: &Feed, entries: &mut Vec<Packed>) -> Result<(), LoadError> {
     let io = |error| LoadError::Io { path: path.to_owned(), error };
     #[cfg(test)]
     crate::panics::trip("reading", path.as_os_str().as_encoded_bytes());
@@ -377,13 +429,13 @@ fn read_file(path: &Path, feed: &Feed) -> Result<Vec<Packed>, LoadError> {
         Box::new(limits::open_file(path).map_err(io)?)
     };
     let input = BufReader::with_capacity(READ_AHEAD, limits::bounded(input, MOST_FILE));
-    let mut file = Reader { origin: origin(path), feed, document: 0, entries: Vec::new() };
+    let mut file = Reader { origin: origin(path), feed, document: 0, entries };
     if path.extension().is_some_and(|e| e == "json") {
         file.read_json(input).map_err(|error| json_error(path, error))?;
     } else {
         file.read_yaml(input).map_err(|error| yaml_error(path, error))?;
     }
-    Ok(file.entries)
+    Ok(())
 }
 
 /// The entries of one file.
@@ -392,7 +444,7 @@ struct Reader<'f> {
     feed: &'f Feed,
     /// The number of the document that is read, from 1.
     document: u32,
-    entries: Vec<Packed>,
+    entries: &'f mut Vec<Packed>,
 }
 
 impl Reader<'_> {
@@ -405,10 +457,10 @@ impl Reader<'_> {
                 item += 1;
                 self.take(&object, item);
             };
-            let object = Reading::new(&mut take).deserialize(&mut json)?;
-            if !is_list(&object) {
+            let object = Reading::new(&mut take).deserialize(&mut json);
+            if !object.as_ref().is_ok_and(is_list) {
                 self.entries.truncate(before);
-                self.take(&object, 0);
+                self.take(&object?, 0);
             }
         }
         Ok(())

@@ -101,6 +101,8 @@ struct World {
     /// What is written in the place of what, in objects.
     texts: Vec<(String, String)>,
     requests: Vec<String>,
+    /// Lists of other kinds, by path; what is not among them is refused.
+    others: BTreeMap<&'static str, Value>,
     /// The ClusterIP of the only Service, if there is one. Of its changes no event tells.
     cluster_ip: Option<&'static str>,
 }
@@ -157,6 +159,7 @@ impl ApiServer {
             token: None,
             texts: Vec::new(),
             requests: Vec::new(),
+            others: BTreeMap::new(),
             cluster_ip: None,
         };
         let shared = Shared { world: Arc::new(Mutex::new(world)), changed: watch::Sender::new(0) };
@@ -262,6 +265,11 @@ impl ApiServer {
     /// The Service `istio-system/globaldns` has this ClusterIP, and no event says so, as after etcd was restored.
     pub(crate) fn set_cluster_ip(&self, address: &'static str) {
         self.edit(|world| world.cluster_ip = Some(address));
+    }
+
+    /// The items of a list of another kind.
+    pub(crate) fn set_items(&self, path: &'static str, items: Value) {
+        self.edit(|world| _ = world.others.insert(path, json!({"metadata": {}, "items": items})));
     }
 
     /// Ends the running watches, as an API server does after the time they asked for.

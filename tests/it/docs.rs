@@ -198,7 +198,11 @@ fn flags_of_serve() -> BTreeMap<String, String> {
     let mut flags: BTreeMap<String, String> = BTreeMap::new();
     let mut current = None;
     for line in help.lines().map(str::trim) {
-        let declared = line.strip_prefix("-h, ").unwrap_or(line);
+        // `-h, --help`.
+        let declared = match line.split_once(", ") {
+            Some((short, long)) if short.len() == 2 && short.starts_with('-') => long,
+            _ => line,
+        };
         if let Some(flag) = declared.strip_prefix("--") {
             current = flag.split([' ', '=', '<']).next().map(str::to_owned);
             if let Some(flag) = &current {

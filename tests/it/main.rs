@@ -2,6 +2,8 @@
 #![allow(missing_docs)]
 
 mod api_server;
+mod called;
+mod check;
 mod cli;
 mod clients;
 mod cluster;
@@ -10,6 +12,7 @@ mod dig;
 mod disk;
 mod docs;
 mod encrypted;
+mod errors;
 mod explain;
 mod export;
 mod faults;

@@ -50,7 +50,12 @@ fn emco() {
         folder: "emco",
         zones: &["cluster2"],
         transcript: EMCO,
-        findings: &[("host-no-address", 2), ("host-outside-zones", 1), ("placeholder", 3)],
+        findings: &[
+            ("export-beyond", 2),
+            ("host-no-address", 2),
+            ("host-outside-zones", 1),
+            ("placeholder", 3),
+        ],
     }
     .check();
 }
@@ -101,6 +106,7 @@ fn all_examples_at_once() {
     }
     program.findings(&[
         ("address-loopback", 1),
+        ("export-beyond", 2),
         ("host-no-address", 2),
         ("host-outside-zones", 2),
         ("placeholder", 3),

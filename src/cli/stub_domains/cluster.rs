@@ -10,8 +10,8 @@ use clap::{ArgAction, Args};
 use jiff::Timestamp;
 use kube::Client;
 
-use self::print::{Progress, print_answers, print_json, print_plan, print_state};
-use super::{Output, StubArgs, Target};
+use self::print::{Progress, for_programs, print_answers, print_plan, print_state};
+use super::{Output, StubArgs, Target, print};
 use crate::config::{ConfigError, host_name};
 use crate::stub::Stub;
 use crate::stub::engine::{self, Engine, Right, Seen, Settings};
@@ -127,8 +127,8 @@ impl ClusterArgs {
     }
 
     fn writer(&self, client: Client, dry_run: bool) -> Writer {
-        let namespace = self.record_namespace.as_ref().unwrap_or(&self.stub.service.namespace);
-        Writer::new(client, namespace, dry_run)
+        let namespace = self.record_namespace.clone().unwrap_or_else(|| self.stub.service().namespace);
+        Writer::new(client, &namespace, dry_run)
     }
 
     fn session_with(
@@ -205,15 +205,17 @@ impl Session {
         }
     }
 
-    fn print(&self, seen: &[Seen], dry_run: bool) {
-        match (self.output, dry_run) {
-            (Output::Json, _) => print_json(seen),
-            (Output::Text, false) => seen.iter().for_each(print_state),
-            (Output::Text, true) => {
-                seen.iter().for_each(print_plan);
-                println!("# dry run: the API server has checked this and kept nothing");
-            }
+    fn print(&self, seen: &[Seen], dry_run: bool) -> anyhow::Result<()> {
+        if let Some(text) = for_programs(self.output, seen)? {
+            return print(&text);
         }
+        if dry_run {
+            seen.iter().for_each(print_plan);
+            println!("# dry run: the API server has checked this and kept nothing");
+        } else {
+            seen.iter().for_each(|layer| print_state(layer, self.output));
+        }
+        Ok(())
     }
 }
 
@@ -227,9 +229,9 @@ impl Plan {
             let mut session = self.cluster.session(Right::Never, true, engine::PROOF_LIMIT).await?;
             session.engine.ignore_removal();
             let seen = session.look().await?;
-            match session.output {
-                Output::Json => print_json(&seen),
-                Output::Text => seen.iter().for_each(print_plan),
+            match for_programs(session.output, &seen)? {
+                Some(text) => print(&text)?,
+                None => seen.iter().for_each(print_plan),
             }
             let refused = seen.iter().any(|layer| matches!(layer.planned.outcome, Outcome::Refused(_)));
             Ok(ExitCode::from(u8::from(refused)))
@@ -247,10 +249,10 @@ impl Status {
                 layer.answers =
                     probe::survey(&layer.planned.layer.endpoints, zones, engine::PROBE_TIMEOUT).await;
             }
-            match session.output {
-                Output::Json => print_json(&seen),
-                Output::Text => {
-                    seen.iter().for_each(print_state);
+            match for_programs(session.output, &seen)? {
+                Some(text) => print(&text)?,
+                None => {
+                    seen.iter().for_each(|layer| print_state(layer, session.output));
                     seen.iter().for_each(print_answers);
                 }
             }
@@ -297,7 +299,7 @@ impl Apply {
                 session.engine.ignore_removal();
             }
             let seen = session.settle(&self.write).await?;
-            session.print(&seen, self.write.dry_run);
+            session.print(&seen, self.write.dry_run)?;
             if self.write.waits() {
                 seen.iter().filter_map(unproved).for_each(|line| eprintln!("{line}"));
             }
@@ -323,7 +325,7 @@ impl Remove {
             } else {
                 session.taken_out(&self.write).await?
             };
-            session.print(&seen, self.write.dry_run);
+            session.print(&seen, self.write.dry_run)?;
             let places: Vec<_> = seen.iter().map(|layer| layer.planned.layer.place.name()).collect();
             let record = session.writer.load().await?.record;
             let orphans = orphans(&record, &places);

@@ -106,9 +106,10 @@ impl Read {
             })
         };
         let feed = Feed::new(index, Arc::new(rules.clone()), status, pending, awaited).seen_by(onlooker);
-        let mut reader = Reader { origin: FILE.into(), feed: &feed, document: 0, entries: Vec::new() };
+        let mut packed = Vec::new();
+        let mut reader = Reader { origin: FILE.into(), feed: &feed, document: 0, entries: &mut packed };
         let done = read(&mut reader);
-        let Reader { document: documents, entries: packed, .. } = reader;
+        let documents = reader.document;
         if let Err(error) = done {
             feed.reset(Vec::new());
             return Err(error);

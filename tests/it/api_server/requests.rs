@@ -44,6 +44,9 @@ pub(super) async fn serve(
         return reply::send(&shared, &uri, |fault| fault.of_list(0), |shared| Some(services(&shared.lock())))
             .await;
     }
+    if let Some(list) = shared.lock().others.get(uri.path()) {
+        return axum::Json(list.clone()).into_response();
+    }
     let Some(rest) = uri.path().strip_prefix("/apis/networking.istio.io/") else {
         return status(404, "not scripted");
     };

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use serde_json::json;
 
+use super::super::Output;
 use crate::stub::engine::Seen;
 use crate::stub::plan::Outcome;
 use crate::stub::probe::Asked;
@@ -66,10 +67,17 @@ pub(super) fn print_plan(seen: &Seen) {
     }
 }
 
-pub(super) fn print_state(seen: &Seen) {
+pub(super) fn print_state(seen: &Seen, output: Output) {
     let entry = &seen.entry;
     let layer = &seen.planned.layer;
     println!("{}: {}: {}: {}", layer.role.as_str(), layer.place.name(), entry.state.as_str(), entry.message);
+    if output == Output::Wide {
+        println!("  {}", layer.flavour.name());
+        entry.since.iter().for_each(|since| println!("  in this state since {since}"));
+        layer.why.iter().for_each(|why| println!("  {why}"));
+        layer.managed_by.iter().for_each(|who| println!("  also written by {who}"));
+        seen.planned.notes.iter().for_each(|note| println!("  note: {note}"));
+    }
     if let Outcome::Emit(text) = &seen.planned.outcome {
         println!("{}", text.trim_end());
     }
@@ -92,7 +100,7 @@ pub(super) fn print_answers(seen: &Seen) {
     }
 }
 
-pub(super) fn print_json(seen: &[Seen]) {
+pub(super) fn for_programs(output: Output, seen: &[Seen]) -> anyhow::Result<Option<String>> {
     let layers: Vec<_> = seen
         .iter()
         .map(|seen| {
@@ -126,7 +134,7 @@ pub(super) fn print_json(seen: &[Seen]) {
             })
         })
         .collect();
-    println!("{}", serde_json::to_string_pretty(&json!({"layers": layers})).unwrap_or_default());
+    output.for_programs(&json!({"layers": layers}))
 }
 
 #[cfg(test)]

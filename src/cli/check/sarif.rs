@@ -1,0 +1,125 @@
+//! SARIF 2.1.0 (OASIS), as code scanning reads it.
+
+use std::path::{Component, Path};
+
+use serde_json::{Value, json};
+
+use super::Located;
+use crate::finding::{Code, Severity};
+use crate::{COMMIT, VERSION};
+
+const SCHEMA: &str =
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+/// The root that relative paths begin at: the directory the command runs in.
+const ROOT: &str = "%SRCROOT%";
+
+pub(super) fn text(findings: &[Located]) -> anyhow::Result<String> {
+    let rules: Vec<Value> = Code::ALL.iter().map(|code| rule(*code)).collect();
+    let here = std::env::current_dir().ok();
+    let results: Vec<Value> = findings.iter().map(|located| result(located, here.as_deref())).collect();
+    let log = json!({
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {
+                "name": "globaldns", "semanticVersion": VERSION, "version": format!("{VERSION} ({COMMIT})"),
+                "rules": rules,
+            }},
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    });
+    Ok(format!("{}\n", serde_json::to_string_pretty(&log)?))
+}
+
+fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Info => "note",
+    }
+}
+
+fn rule(code: Code) -> Value {
+    json!({
+        "id": code.as_str(),
+        "shortDescription": {"text": code.about()},
+        "defaultConfiguration": {"level": level(code.severity())},
+    })
+}
+
+fn result(located: &Located, here: Option<&Path>) -> Value {
+    let finding = &located.finding;
+    let mut location = json!({
+        "logicalLocations": [{"fullyQualifiedName": finding.object, "kind": "resource"}],
+    });
+    if let Some(file) = &located.file {
+        let mut physical = json!({"artifactLocation": artifact(file, here)});
+        // Code scanning shows nothing without a region.
+        let mut region = json!({"startLine": located.line.unwrap_or(1)});
+        if let Some(column) = located.column {
+            region["startColumn"] = column.into();
+        }
+        physical["region"] = region;
+        location["physicalLocation"] = physical;
+    }
+    json!({
+        "ruleId": finding.code.as_str(),
+        "ruleIndex": Code::ALL.iter().position(|code| *code == finding.code),
+        "level": level(finding.code.severity()),
+        "message": {"text": finding.told()},
+        "locations": [location],
+        // The same finding stays the same when lines above it come and go.
+        "partialFingerprints": {
+            "globaldns/v1": format!("{}|{}|{}|{}", finding.code.as_str(), finding.object, finding.field, finding.value),
+        },
+    })
+}
+
+/// Below the directory we run in a relative path, as code scanning wants it; else where it is.
+fn artifact(file: &str, here: Option<&Path>) -> Value {
+    let path = Path::new(file);
+    let inside =
+        if path.is_absolute() { here.and_then(|here| path.strip_prefix(here).ok()) } else { Some(path) };
+    let leads_out = |path: &&Path| path.components().any(|part| part == Component::ParentDir);
+    match (inside.filter(|path| !leads_out(path)), std::path::absolute(path)) {
+        (Some(path), _) => {
+            let plain: std::path::PathBuf =
+                path.components().filter(|part| *part != Component::CurDir).collect();
+            json!({"uri": encoded(&plain), "uriBaseId": ROOT})
+        }
+        (None, Ok(path)) => json!({"uri": format!("file://{}", encoded(&path))}),
+        (None, Err(_)) => json!({"uri": encoded(path)}),
+    }
+}
+
+/// RFC 3986 section 2.1: everything but unreserved octets and `/`.
+fn encoded(path: &Path) -> String {
+    let mut text = String::new();
+    for octet in path.as_os_str().as_encoded_bytes() {
+        match octet {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                text.push(*octet as char)
+            }
+            _ => text.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [F2]
+    #[test]
+    fn paths_are_relative_to_where_the_command_runs() {
+        let uri = |file: &str| artifact(file, Some(Path::new("/repo")));
+        for file in ["a b/c.yaml", "./a b/c.yaml", "/repo/a b/c.yaml"] {
+            assert_eq!(uri(file), json!({"uri": "a%20b/c.yaml", "uriBaseId": ROOT}), "{file}");
+        }
+        assert_eq!(uri("/else/c.yaml"), json!({"uri": "file:///else/c.yaml"}));
+        let above = uri("../c.yaml")["uri"].as_str().map(str::to_owned).expect("a text");
+        assert!(above.starts_with("file:///"), "{above}");
+    }
+}
