@@ -52,6 +52,7 @@ pub mod entry;
 pub mod export;
 pub mod finding;
 pub mod index;
+pub mod insight;
 pub mod lifecycle;
 pub mod limits;
 pub mod metrics;

@@ -166,6 +166,18 @@ impl Table {
     /// Sets or removes a host's answers and their owner. `now` (Unix seconds) moves the zone's serial if anything
     /// visible changed (D6). Hosts outside every zone and infrastructure names are not the caller's to set.
     pub fn set(&self, host: &Host, answers: Option<Answers>, owner: Owner, now: u32) {
+        self.replace(host, answers, owner, now, |_, _| ());
+    }
+
+    /// The same; `changes` is told of the answers before and after if they differ.
+    pub fn replace(
+        &self,
+        host: &Host,
+        answers: Option<Answers>,
+        owner: Owner,
+        now: u32,
+        changes: impl FnOnce(Option<AnswersRef<'_>>, Option<&Answers>),
+    ) {
         let Some((zone, key)) = self.place(host) else { return };
         let lock = self.lock();
         let names = self.names.pin();
@@ -177,6 +189,7 @@ impl Table {
             }
             return;
         }
+        changes(had, answers.as_ref());
         let (added, removed) = (answers.is_some() && had.is_none(), answers.is_none());
         let digest = |answers| digest::of(host, key.octets, answers);
         let before = had.map_or(0, digest);
