@@ -7,6 +7,7 @@ pub(crate) mod check;
 mod clients;
 mod compare;
 mod export;
+mod insight;
 mod plugin;
 mod serve;
 mod stub_domains;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::entry::Rules;
 use crate::index::Policy;
+use crate::insight;
 use crate::serve::access::Access;
 use crate::serve::limiter::Limits;
 use crate::serve::responder::Settings;
@@ -116,6 +117,8 @@ pub struct Config {
     pub rate_limit: Option<Limits>,
     /// `--allow` and `--deny`.
     pub access: Option<Access>,
+    /// `--top-lists` and `--query-log`.
+    pub insight: insight::Settings,
 }
 
 /// Where the secrets of cookies come from (D19).

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use crate::entry::provenance::Provenance;
+use crate::entry::provenance::{Provenance, Written};
 use crate::entry::{Entry, EntryId, Origin, Rules};
 use crate::finding::Finding;
 use crate::index::{Applied, Index, Packed, Partition};
@@ -174,11 +174,11 @@ impl Status {
     }
 
     /// A change is made that was written then.
-    fn programmed(&self, applied: Applied, written: Option<&Provenance>) {
-        let Some(Provenance { time: Some(time), only_created, .. }) = written else { return };
+    fn programmed(&self, applied: Applied, written: Option<Written>) {
+        let Some(Written { at, only_created }) = written else { return };
         // When an older entry was made says nothing of when it was changed.
         if applied.hosts > 0 && (applied.new > 0 || !only_created) {
-            self.programming.count(*time, SystemTime::now());
+            self.programming.count(at, SystemTime::now());
         }
     }
 
@@ -423,10 +423,10 @@ impl Feed {
 
     /// An entry is new or has changed.
     pub fn apply(&self, entry: Packed) {
-        let written = entry.provenance().cloned();
+        let written = entry.provenance().and_then(Provenance::written);
         self.status.changing.fetch_add(1, Ordering::Release);
         let applied = self.index.apply_packed(entry);
-        self.status.programmed(applied, written.as_ref());
+        self.status.programmed(applied, written);
         // Counted afterwards: what was counted is in the index.
         self.status.applied.fetch_add(1, Ordering::Release);
     }
@@ -441,8 +441,9 @@ impl Feed {
     /// An entry is gone; `by` is what its object tells of that.
     pub fn delete(&self, id: &EntryId, by: Option<Provenance>) {
         self.status.changing.fetch_add(1, Ordering::Release);
-        let applied = self.index.delete_as(self.status.partition, id, by.clone().map(Box::new));
-        self.status.programmed(applied, by.as_ref());
+        let written = by.as_ref().and_then(Provenance::written);
+        let applied = self.index.delete_as(self.status.partition, id, by.map(Box::new));
+        self.status.programmed(applied, written);
         self.status.deleted.fetch_add(1, Ordering::Release);
     }
 

@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::clients::ClientArgs;
+use super::insight::InsightArgs;
 use super::plugin;
 use super::table::TableArgs;
 use crate::app;
@@ -25,6 +26,8 @@ pub(super) struct Serve {
     table: TableArgs,
     #[command(flatten)]
     clients: ClientArgs,
+    #[command(flatten)]
+    insight: InsightArgs,
 
     /// Always give addresses in listed order instead of taking turns
     #[arg(long, env = "GLOBALDNS_NO_ROTATE", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
@@ -299,6 +302,7 @@ impl Serve {
             cookies: clients.cookies,
             rate_limit: clients.rate_limit,
             access: clients.access,
+            insight: self.insight.config()?,
         })
     }
 

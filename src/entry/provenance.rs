@@ -17,7 +17,21 @@ pub struct Provenance {
     pub resource_version: Option<Box<str>>,
 }
 
+/// When an object was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Unix seconds.
+    pub at: i64,
+    /// That is when it was made; it may have been changed since.
+    pub only_created: bool,
+}
+
 impl Provenance {
+    /// When the object was written or deleted, if it tells.
+    pub fn written(&self) -> Option<Written> {
+        Some(Written { at: self.time?, only_created: self.only_created })
+    }
+
     /// Of an object that was written.
     pub fn of(object: &Value) -> Provenance {
         let metadata = object.get("metadata").unwrap_or(&Value::Null);
@@ -106,7 +120,10 @@ mod tests {
             "managedFields": [{"manager": "helm", "time": "2024-01-31T12:00:00Z"}]
         }));
         let of = Provenance::of_deleted(&object);
-        assert_eq!((of.manager, of.time, of.resource_version.as_deref()), (None, Some(1_706_745_600), Some("9")));
+        assert_eq!(
+            (of.manager, of.time, of.resource_version.as_deref()),
+            (None, Some(1_706_745_600), Some("9"))
+        );
     }
 
     /// [S7]

@@ -68,6 +68,7 @@ pub struct Wanted<'h> {
 #[serde(rename_all = "camelCase")]
 pub struct Changes {
     /// Newest first.
+    #[serde(serialize_with = "each")]
     pub changes: Vec<Arc<Change>>,
     /// The number of the last change, whether or not it is among them: what to ask `since` for the next time.
     pub last: u64,
@@ -131,6 +132,10 @@ impl Change {
         let texts = self.host.name.wire().len() + self.entry.len();
         size_of::<Change>() + texts + addresses(&self.before) + addresses(&self.after) + provenance
     }
+}
+
+fn each<S: Serializer>(changes: &[Arc<Change>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(changes.iter().map(|change| &**change))
 }
 
 /// A change as the API shows it.

@@ -14,6 +14,7 @@ mod export;
 mod faults;
 mod grpc;
 mod hostile;
+mod insight;
 mod kill;
 mod limits;
 mod probe;

@@ -77,7 +77,7 @@ fn a_change_is_told_with_the_answers_before_and_after_and_who_made_it() {
     assert_eq!(index.history().read(since).last, 5);
     let changed = &index.history().read(Wanted::default()).changes[2];
     assert_eq!(
-        serde_json::to_value(changed).expect("JSON"),
+        serde_json::to_value(&**changed).expect("JSON"),
         json!({
             "sequence": changed.sequence, "time": "2023-11-14T22:13:20Z", "host": "a.global",
             "before": {"addresses": ["240.0.0.1"], "ttl": 30}, "after": {"addresses": ["240.0.0.2"], "ttl": 30},
@@ -135,8 +135,9 @@ fn the_ring_is_bounded_in_number_and_in_octets() {
     assert_eq!((changes.changes.len(), changes.last), (MOST_CHANGES, MOST_CHANGES as u64 + 50));
     // Hosts with a thousand addresses: 4 KiB before and after.
     for round in 0..300u32 {
-        let addresses: Vec<_> =
-            (0..1000u32).map(|n| IpAddr::from(((240 << 24) + round * 1000 + n).to_be_bytes()).to_string()).collect();
+        let addresses: Vec<_> = (0..1000u32)
+            .map(|n| IpAddr::from(((240 << 24) + round * 1000 + n).to_be_bytes()).to_string())
+            .collect();
         let mut object = object("a", &["a.global"], "240.0.0.1");
         object["spec"]["addresses"] = json!(addresses);
         index.apply_packed(packed(&index, &object));

@@ -104,7 +104,7 @@ fn metrics_alerts_clauses_codes_and_messages_on_the_page_exist() {
     let clauses = clauses_of_the_contract();
     let is_clause = |word: &&str| {
         let (letter, number) = word.split_at(word.len().min(1));
-        "ZSAHODLFTX".contains(letter) && !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
+        "ZSAHODLFITX".contains(letter) && !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
     };
     for word in words(&page.prose, |c| c.is_ascii_alphanumeric()).filter(is_clause) {
         assert!(clauses.contains(word), "there is no clause {word}");
