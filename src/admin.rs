@@ -1,24 +1,26 @@
 //! The admin listener (L1): `/metrics`, `/health`, `/ready`, the [`api`] and the page (chapter I). Reads the program's state,
-//! changes nothing.
+//! and changes nothing of it but, for a while, what is logged (`log_level`).
 //!
 //! Whoever reaches it can ask as much as he likes, and read as slowly: a connection is for one request, which has to come in
 //! `HEADER_LIMIT`, and lasts `CONNECTION_LIMIT` at most. Beyond `CONNECTIONS` the oldest one makes room.
 
 pub mod api;
 pub mod host;
+mod log_level;
 mod page;
 pub mod peers;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -27,6 +29,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
+use self::log_level::Peer;
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
 use crate::panics::{Place, contained};
@@ -62,7 +65,8 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Admin, stop: CancellationT
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .with_state(admin)
-        .merge(pages.unwrap_or_default());
+        .merge(pages.unwrap_or_default())
+        .merge(log_level::router());
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     let mut failing = false;
     loop {
@@ -70,8 +74,8 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Admin, stop: CancellationT
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!(%error, "the admin listener cannot accept connections; is the limit of open files reached?");
@@ -87,13 +91,14 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Admin, stop: CancellationT
         {
             oldest.abort();
         }
-        let answered = contained(Place::Admin, answer(stream, router.clone()));
+        let answered = contained(Place::Admin, answer(stream, peer, router.clone()));
         open.push_back(tokio::spawn(tokio::time::timeout(CONNECTION_LIMIT, answered)).abort_handle());
     }
 }
 
 /// One request and its reply. What goes wrong with it is the client's matter.
-async fn answer(stream: TcpStream, router: Router) {
+async fn answer(stream: TcpStream, peer: SocketAddr, router: Router) {
+    let router = router.layer(Extension(Peer(peer)));
     let mut http = http1::Builder::new();
     http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
     let _ = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;

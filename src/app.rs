@@ -25,6 +25,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigError, CookieSecrets, MetricsCompat, Pages, TableConfig};
 use crate::entry::Rules;
 use crate::index::{Index, Partition};
+use crate::insight::Insight;
 use crate::lifecycle::{Readiness, unix_now};
 use crate::metrics::Metrics;
 use crate::panics::{self, Place};
@@ -52,6 +53,8 @@ const SAVE_LIMIT: Duration = Duration::from_secs(10);
 /// The longest time for which a program with a broken index answers on (L9). It is chosen at random: replicas that have
 /// had the same fault are not to go together.
 const MOST_GRACE: Duration = Duration::from_secs(60);
+/// The longest wait for what is left of the query log to be written.
+const LOG_LIMIT: Duration = Duration::from_secs(2);
 /// The longest wait for replies in flight over connections after the lameduck time.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -236,6 +239,7 @@ pub struct Running {
     stop_stub_domains: CancellationToken,
     stub_domains: Option<std::thread::JoinHandle<()>>,
     keeper: Option<Keeper>,
+    insight: Insight,
 }
 
 /// Starts everything. Sockets come first: from then on every query gets a reply.
@@ -251,7 +255,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         config.answers.clone(),
         config.table.advertise_addresses.clone(),
     );
-    let responder = Arc::new(responder.guarded(guard(&config, &metrics, &stop_files)?));
+    let insight = Insight::start(&config.insight, core.index.table())?;
+    metrics.show_insight(&insight);
+    let responder = responder.guarded(guard(&config, &metrics, &stop_files)?);
+    let responder = Arc::new(responder.watched(insight.taps().clone()));
 
     let data = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(TCP_THREADS)
@@ -284,6 +291,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stop_stub_domains: CancellationToken::new(),
         stub_domains: None,
         keeper: None,
+        insight,
     };
     let data = running.data.insert(data);
     let workers = running.udp.insert(udp::Workers::default());
@@ -439,6 +447,9 @@ impl Running {
             // It blocks, and a second signal must be heard meanwhile.
             let _ = tokio::task::spawn_blocking(|| udp.stop()).await;
         }
+        // After the last reply.
+        let insight = std::mem::take(&mut self.insight);
+        let _ = tokio::task::spawn_blocking(move || insight.stop(LOG_LIMIT)).await;
         if let Some(saved) = saved
             && tokio::time::timeout(SAVE_LIMIT, saved).await.is_err()
         {

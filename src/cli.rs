@@ -13,6 +13,7 @@ pub(crate) mod fuzz;
 mod hints;
 mod output;
 mod pages;
+mod insight;
 mod plugin;
 mod serve;
 mod stub_domains;

@@ -8,6 +8,7 @@ use crate::admin::host::HostNames;
 use crate::admin::peers::PeerName;
 use crate::entry::Rules;
 use crate::index::Policy;
+use crate::insight;
 use crate::serve::access::Access;
 use crate::serve::limiter::Limits;
 use crate::serve::responder::Settings;
@@ -126,6 +127,8 @@ pub struct Config {
     pub rate_limit: Option<Limits>,
     /// `--allow` and `--deny`.
     pub access: Option<Access>,
+    /// `--top-lists` and `--query-log`.
+    pub insight: insight::Settings,
 }
 
 /// The status page and the JSON API (chapter I).

@@ -7,6 +7,7 @@
 
 mod fields;
 pub mod object;
+pub mod provenance;
 mod read;
 
 use std::cmp::Ordering;

@@ -14,6 +14,7 @@
 mod arena;
 mod copy;
 mod findings;
+pub mod history;
 mod inspect;
 mod packed;
 
@@ -27,15 +28,17 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table};
 
+use crate::entry::provenance::Provenance;
 use crate::entry::{Entry, EntryId};
 use crate::finding::Finding;
 use crate::limits::MOST_ADDRESSES;
 use crate::panics::{self, Place};
-use crate::zone::answer::Answers;
+use crate::zone::answer::{Answers, AnswersRef};
 use crate::zone::extra::Extra;
 use crate::zone::{Host, Stale, Table};
 use arena::{Arena, Number};
 pub use inspect::{Inspected, Standing, UnservedHost};
+use history::{History, MOST_OF_A_LIST};
 pub use packed::Packed;
 use packed::{ClaimView, Paths, View};
 
@@ -73,6 +76,7 @@ pub struct Index {
     /// hosts. Changed under the lock of `entries` only.
     claims: DashMap<Host, Vec<Claim>, RandomState>,
     paths: Mutex<Paths>,
+    history: History,
     /// Findings of the sources themselves.
     source_findings: Mutex<HashMap<Partition, Vec<Finding>>>,
     version: AtomicU64,
@@ -94,7 +98,12 @@ struct Entries {
     findings: HashMap<Number, Box<[Finding]>, RandomState>,
     /// Those that came since a copy began.
     came: Option<Vec<Number>>,
+    /// The partitions that a complete list has come of.
+    listed: HashSet<Partition>,
 }
+
+/// Who wrote entries, as far as that is known.
+type Written = HashMap<Number, Box<Provenance>, RandomState>;
 
 /// A claim: its entry, and where it begins in the entry's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +118,35 @@ struct Change {
     hash: u64,
     claim: Claim,
     comes: bool,
+}
+
+/// What a change comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// An event of a watch, or files that were changed.
+    Event,
+    /// The first complete list of a source.
+    FirstList,
+    /// A later one.
+    List,
+}
+
+/// Entries that come and go together.
+struct Batch<'b> {
+    come: Vec<Packed>,
+    gone: &'b [Number],
+    /// Who took out what is gone.
+    deleted_by: Option<Box<Provenance>>,
+    cause: Cause,
+}
+
+/// What a change has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Hosts whose answers are others now.
+    pub hosts: usize,
+    /// Entries that were not there before.
+    pub new: usize,
 }
 
 /// A claim with what decides about it.
@@ -136,6 +174,7 @@ impl Index {
             entries: Mutex::default(),
             claims: DashMap::with_hasher(RandomState::default()),
             paths: Mutex::default(),
+            history: History::default(),
             source_findings: Mutex::default(),
             version: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
@@ -147,6 +186,11 @@ impl Index {
     /// The same, keeping with every host the entries that its answers come from (D24).
     pub fn diagnosing(self, diagnoses: bool) -> Index {
         Index { diagnoses, ..self }
+    }
+
+    /// The last changes of the table (I6).
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// The table this index publishes to.
@@ -165,22 +209,39 @@ impl Index {
     }
 
     /// The same for an entry that is packed.
-    pub fn apply_packed(&self, packed: Packed) {
-        self.change(&mut self.lock_for_event(), vec![packed], &[]);
+    pub fn apply_packed(&self, packed: Packed) -> Applied {
+        let batch = Batch { come: vec![packed], gone: &[], deleted_by: None, cause: Cause::Event };
+        self.change(&mut self.lock_for_event(), batch)
     }
 
     /// An entry is gone. Honoured for entries that never could be read, too (S6).
     pub fn delete(&self, partition: Partition, id: &EntryId) {
+        self.delete_as(partition, id, None);
+    }
+
+    /// The same, with what is known of its deletion.
+    pub fn delete_as(&self, partition: Partition, id: &EntryId, by: Option<Box<Provenance>>) -> Applied {
         let mut entries = self.lock_for_event();
         let identity = packed::identity(partition, id, |path| lock(&self.paths).number(path));
-        if let Some(number) = identity.and_then(|identity| entries.find(&self.hasher, &identity)) {
-            self.change(&mut entries, Vec::new(), &[number]);
-        }
+        let Some(number) = identity.and_then(|identity| entries.find(&self.hasher, &identity)) else {
+            return Applied::default();
+        };
+        let batch = Batch { come: Vec::new(), gone: &[number], deleted_by: by, cause: Cause::Event };
+        self.change(&mut entries, batch)
+    }
+
+    /// Whether an entry is there already, as it is: then it changes nothing.
+    pub fn holds(&self, packed: &Packed) -> bool {
+        let entries = lock(&self.entries);
+        let held = entries.find(&self.hasher, packed.identity());
+        held.is_some_and(|number| entries.holds(number, packed))
     }
 
     /// These are all entries of a partition: whatever is not among them is gone (L3).
     pub fn reset(&self, partition: Partition, listed: Vec<Packed>) {
-        self.replace(listed, |entry| entry.identity.partition == partition.0 as u32);
+        let first = lock(&self.entries).listed.insert(partition);
+        let cause = if first { Cause::FirstList } else { Cause::List };
+        self.replace(listed, cause, |entry| entry.identity.partition == partition.0 as u32);
     }
 
     /// These are all entries of some files of a partition, all at once: a host that moves from one to another is
@@ -193,14 +254,14 @@ impl Index {
             let paths = lock(&self.paths);
             files.iter().filter_map(|path| paths.number(path)).collect()
         };
-        self.replace(listed, |entry| {
+        self.replace(listed, Cause::Event, |entry| {
             entry.identity.partition == partition.0 as u32
                 && entry.path().is_some_and(|path| files.contains(&path))
         })
     }
 
     /// Puts entries in, and takes those out that are `replaced` and not among them; returns how many.
-    fn replace(&self, listed: Vec<Packed>, replaced: impl Fn(&View<'_>) -> bool) -> usize {
+    fn replace(&self, listed: Vec<Packed>, cause: Cause, replaced: impl Fn(&View<'_>) -> bool) -> usize {
         let mut entries = self.lock_for_event();
         let kept: HashSet<Number, RandomState> =
             listed.iter().filter_map(|packed| entries.find(&self.hasher, packed.identity())).collect();
@@ -210,7 +271,7 @@ impl Index {
             .filter(|number| !kept.contains(number) && entries.view(**number).is_some_and(|e| replaced(&e)))
             .copied()
             .collect();
-        self.change(&mut entries, listed, &gone);
+        self.change(&mut entries, Batch { come: listed, gone: &gone, deleted_by: None, cause });
         gone.len()
     }
 
@@ -259,21 +320,34 @@ impl Index {
     }
 
     /// Puts entries in and takes others out, all at once. Nothing, if it is broken or breaks.
-    fn change(&self, entries: &mut Entries, come: Vec<Packed>, gone: &[Number]) {
-        if !self.is_broken()
-            && panics::contain(Place::Index, || self.change_whole(entries, come, gone)).is_none()
-        {
-            self.broken.store(true, Ordering::Release);
+    fn change(&self, entries: &mut Entries, batch: Batch<'_>) -> Applied {
+        if self.is_broken() {
+            return Applied::default();
         }
+        panics::contain(Place::Index, || self.change_whole(entries, batch)).unwrap_or_else(|| {
+            self.broken.store(true, Ordering::Release);
+            Applied::default()
+        })
     }
 
-    fn change_whole(&self, entries: &mut Entries, come: Vec<Packed>, gone: &[Number]) {
+    fn change_whole(&self, entries: &mut Entries, batch: Batch<'_>) -> Applied {
+        let Batch { come, gone, deleted_by, cause } = batch;
         let mut changes = Vec::new();
         let mut leaving = gone.to_vec();
         let mut news = !gone.is_empty();
-        for packed in come {
+        let mut applied = Applied::default();
+        let mut written = Written::default();
+        if let ([number], Some(by)) = (gone, deleted_by) {
+            written.insert(*number, by);
+        }
+        for mut packed in come {
+            let by = packed.provenance.take();
             let Some((number, old)) = entries.insert(&self.hasher, packed) else { continue };
+            applied.new += usize::from(old.is_none());
             leaving.extend(old);
+            if let Some(by) = by {
+                written.insert(number, by);
+            }
             self.note(entries, number, true, &mut changes);
             news = true;
         }
@@ -283,13 +357,14 @@ impl Index {
         for number in &leaving {
             self.note(entries, *number, false, &mut changes);
         }
-        self.commit(entries, changes);
+        applied.hosts = self.commit(entries, changes, cause, &written);
         for number in leaving {
             entries.arena.remove(number);
         }
         if news {
             self.version.fetch_add(1, Ordering::Relaxed);
         }
+        applied
     }
 
     /// Notes what an entry's coming or going means for its hosts.
@@ -303,8 +378,9 @@ impl Index {
     }
 
     /// Applies changes host by host: first everything that ends with an answer, then the removals, so
-    /// that a name kept alive by another host of the same batch never blinks (L3, D3).
-    fn commit(&self, entries: &Entries, mut changes: Vec<Change>) {
+    /// that a name kept alive by another host of the same batch never blinks (L3, D3). Returns how many hosts have
+    /// other answers now.
+    fn commit(&self, entries: &Entries, mut changes: Vec<Change>, cause: Cause, written: &Written) -> usize {
         let key = |change: &Change| entries.claim(change.claim).map(|claim| claim.key());
         // By host, but seldom reading one; of a host, the claims that go before those that come.
         changes.sort_unstable_by(|a, b| {
@@ -316,6 +392,30 @@ impl Index {
         let mut gone = Vec::new();
         let mut stale = Stale::default();
         let mut made = Made::default();
+        let mut hosts = 0;
+        let mut set = |host: &Host, answers, owner, claim: Claim| {
+            self.table.publish(host, answers, owner, now, &mut stale, |before, after| {
+                hosts += 1;
+                let keeps = match cause {
+                    Cause::Event => true,
+                    Cause::FirstList => false,
+                    Cause::List => hosts <= MOST_OF_A_LIST,
+                };
+                if keeps {
+                    let entry = entries.view(claim.entry);
+                    self.history.push(history::Change {
+                        sequence: 0,
+                        at: now,
+                        host: host.clone(),
+                        before: before.map(AnswersRef::to_answers),
+                        after: after.cloned(),
+                        entry: entry.map(|entry| entry.label(&lock(&self.paths))).unwrap_or_default(),
+                        listed: cause == Cause::List,
+                        provenance: written.get(&claim.entry).cloned(),
+                    });
+                }
+            });
+        };
         for group in changes.chunk_by(|a, b| a.hash == b.hash && key(a) == key(b)) {
             let Some(claim) = entries.claim(group[0].claim) else { continue };
             let host = self.host(&claim);
@@ -332,16 +432,22 @@ impl Index {
             };
             let answered = answers.is_some();
             let owner = self.remember(entries, &host, claims, listed, answered);
+            // What comes is behind what goes.
+            let by = group[group.len() - 1].claim;
             if answered {
-                self.table.publish(&host, answers, owner, now, &mut stale);
+                set(&host, answers, owner, by);
             } else {
-                gone.push(host);
+                gone.push((host, by));
             }
         }
-        for host in gone {
-            self.table.publish(&host, None, None, now, &mut stale);
+        for (host, by) in gone {
+            set(&host, None, None, by);
         }
         self.table.retire(stale, now);
+        if cause == Cause::List {
+            self.history.leave_out(hosts.saturating_sub(MOST_OF_A_LIST) as u64);
+        }
+        hosts
     }
 
     /// Every live claim to a host, and whether they are listed.

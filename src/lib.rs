@@ -12,6 +12,7 @@
 //!                  │                             ├→ decide → record
 //!                  │                             └→ write, probe
 //!                  ├→ state (entries on disk ⇄ index, through the feeds of the sources)
+//!                  ├→ insight (what is asked, beside the answers: taps of serve → top lists, query log)
 //!                  ├→ admin → metrics
 //!                  ├→ export (the table as text)
 //!                  ├→ compare (another server's answers and ours)
@@ -27,6 +28,9 @@
 //!
 //! One **query**: [`serve::udp`], [`serve::tcp`], [`serve::grpc`], [`serve::https`] or [`serve::quic`] hands the octets to
 //! [`serve::responder`], which parses them ([`wire::query`]), decides, and writes the reply ([`wire::reply`]) from the addresses in the node.
+//!
+//! Of some queries [`insight`] takes a copy, and counts or logs it on threads of its own. What the last changes were is in
+//! [`index::history`].
 //!
 //! One **restart**: [`state`] has saved what the index holds; where a source cannot be heard for two seconds, it puts
 //! that back, until the source's first list replaces it.
@@ -56,6 +60,7 @@ pub mod explain;
 pub mod export;
 pub mod finding;
 pub mod index;
+pub mod insight;
 pub mod lifecycle;
 pub mod limits;
 pub mod metrics;

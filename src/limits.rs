@@ -57,6 +57,14 @@ pub const MOST_LIVE: u64 = 3 << 20;
 /// Characters of what an API server says went wrong: it is kept, and in log lines and findings.
 pub const MOST_MESSAGE: usize = 1_000;
 
+/// Octets that are kept of a field manager's name, which the API server bounds at 128, and of a resource version.
+pub const MOST_MANAGER: usize = 128;
+
+/// Changes of the table that are remembered (I6), and the octets that they may take.
+pub const MOST_CHANGES: usize = 1_000;
+/// See [`MOST_CHANGES`]. An ordinary change takes 400 octets; one of hosts with a thousand addresses 40 KiB.
+pub const MOST_CHANGES_OCTETS: usize = 1 << 20;
+
 /// Reads at most `most` octets, and says so where there are more.
 pub fn read_to_string(input: impl Read, most: u64) -> io::Result<String> {
     let mut text = String::new();

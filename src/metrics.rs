@@ -6,6 +6,7 @@
 mod certificate;
 mod coredns;
 mod family;
+mod insight;
 mod state;
 mod stub_domains;
 pub mod view;
@@ -20,6 +21,9 @@ use prometheus::{Registry, TextEncoder};
 
 use crate::finding::Code;
 use crate::index::Index;
+use crate::insight::Insight;
+use crate::insight::query_log::QueryLog;
+use crate::insight::top::TopLists;
 use crate::lifecycle::Readiness;
 use crate::source::Status;
 use crate::state::tally as saved;
@@ -322,6 +326,8 @@ pub struct Metrics {
     coredns: OnceLock<coredns::Servers>,
     state: OnceLock<Arc<saved::Tally>>,
     cookie_secrets: OnceLock<Arc<AtomicBool>>,
+    top_lists: OnceLock<Arc<TopLists>>,
+    query_log: OnceLock<Arc<QueryLog>>,
 }
 
 /// What all workers have counted.
@@ -378,6 +384,8 @@ impl Metrics {
             coredns: OnceLock::new(),
             state: OnceLock::new(),
             cookie_secrets: OnceLock::new(),
+            top_lists: OnceLock::new(),
+            query_log: OnceLock::new(),
         }
     }
 
@@ -441,6 +449,21 @@ impl Metrics {
         self.cookie_secrets.get_or_init(Arc::default).clone()
     }
 
+    /// From now on the counts of what looks at queries are shown.
+    pub fn show_insight(&self, insight: &Insight) {
+        if let Some(lists) = insight.top_lists() {
+            self.top_lists.get_or_init(|| lists.clone());
+        }
+        if let Some(log) = insight.query_log() {
+            self.query_log.get_or_init(|| log.clone());
+        }
+    }
+
+    /// The top lists (I7), for those who show them; `None` with `--top-lists off`.
+    pub fn top_lists(&self) -> Option<&Arc<TopLists>> {
+        self.top_lists.get()
+    }
+
     /// Publishes the number of findings by code; codes that are not listed have none.
     pub fn set_findings(&self, counts: Vec<(Code, u64)>) {
         *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = counts;
@@ -467,6 +490,13 @@ impl Metrics {
         }
         if let Some(counters) = self.certificate.get() {
             families.extend(certificate::families(counters));
+        }
+        families.extend(insight::programming(&self.sources));
+        if let Some(lists) = self.top_lists.get() {
+            families.push(insight::search_path(lists));
+        }
+        if let Some(log) = self.query_log.get() {
+            families.extend(insight::query_log(log));
         }
         if let Some(tally) = self.state.get() {
             families.extend(state::families(tally, &self.sources));

@@ -15,6 +15,7 @@
 //! | `state` | a save or a look | files are replaced whole, and unfinished ones are swept |
 //! | `stub-domains` | a round; the controller begins anew | it has to survive a kill at any time: its record is in the cluster |
 //! | `admin` | a connection | pages only read |
+//! | `insight` | what it was about to count or to log | it begins again with what waits |
 //! | `index` | changes, until the program has been started again | see below |
 //! | `other` | a task of a library, and what it did | who waits for it gets an error, and tries again |
 //!
@@ -74,13 +75,15 @@ pub enum Place {
     StubDomains,
     /// A connection of the admin listener.
     Admin,
+    /// A thread that looks at queries (chapter I).
+    Insight,
     /// A task that a library has started.
     Other,
 }
 
 impl Place {
     /// Every place, in the order of its number.
-    pub const ALL: [Place; 17] = [
+    pub const ALL: [Place; 18] = [
         Place::Udp,
         Place::Tcp,
         Place::Grpc,
@@ -97,6 +100,7 @@ impl Place {
         Place::State,
         Place::StubDomains,
         Place::Admin,
+        Place::Insight,
         Place::Other,
     ];
 
@@ -119,6 +123,7 @@ impl Place {
             Place::State => "state",
             Place::StubDomains => "stub-domains",
             Place::Admin => "admin",
+            Place::Insight => "insight",
             Place::Other => "other",
         }
     }

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
+use crate::entry::provenance::{Provenance, Written};
 use crate::entry::{Entry, EntryId, Origin, Rules};
 use crate::finding::Finding;
-use crate::index::{Index, Packed, Partition};
+use crate::index::{Applied, Index, Packed, Partition};
+use crate::insight::programming::{Durations, Programming};
 use crate::lifecycle::Awaited;
 use crate::panics::{self, Place};
 
@@ -87,6 +89,7 @@ pub struct Status {
     applied: AtomicU64,
     deleted: AtomicU64,
     relists: AtomicU64,
+    programming: Programming,
     /// While saved state is served: when the source had last been heard.
     saved: Mutex<Option<SystemTime>>,
     troubles: Mutex<Troubles>,
@@ -132,6 +135,7 @@ impl Status {
             applied: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             relists: AtomicU64::new(0),
+            programming: Programming::default(),
             saved: Mutex::default(),
             troubles: Mutex::default(),
         }
@@ -175,6 +179,21 @@ impl Status {
     /// Complete lists so far.
     pub fn relists(&self) -> u64 {
         self.relists.load(Ordering::Relaxed)
+    }
+
+    /// How long the changes took that it has told one by one (I8); `None` of files, which do not tell when they were
+    /// written.
+    pub fn programming(&self) -> Option<Durations> {
+        (self.name != files::NAME).then(|| self.programming.read())
+    }
+
+    /// A change is made that was written then.
+    fn programmed(&self, applied: Applied, written: Option<Written>) {
+        let Some(Written { at, only_created }) = written else { return };
+        // When an older entry was made says nothing of when it was changed.
+        if applied.hosts > 0 && (applied.new > 0 || !only_created) {
+            self.programming.count(at, SystemTime::now());
+        }
     }
 
     /// Grows with every change: before it can be seen in the index, and when it can.
@@ -394,8 +413,22 @@ impl Feed {
         entry
     }
 
-    /// Reads an object, and makes it ready to be put in. One that makes us panic costs only itself (L9).
+    /// Reads an object of many, and makes it ready to be put in. One that makes us panic costs only itself (L9).
     pub fn pack(&self, object: &Value, origin: Origin) -> Packed {
+        let packed = self.pack_any(object, origin);
+        // A list may have a million that are as they were, and all are kept until it is complete.
+        if !self.status.is_complete() || self.index.holds(&packed) {
+            return packed;
+        }
+        packed.written(Provenance::of(object))
+    }
+
+    /// The same of one that is new or has changed.
+    pub fn pack_changed(&self, object: &Value, origin: Origin) -> Packed {
+        self.pack_any(object, origin).written(Provenance::of(object))
+    }
+
+    fn pack_any(&self, object: &Value, origin: Origin) -> Packed {
         let pack = |entry| self.index.pack(self.status.partition, entry);
         panics::contain(Place::Object, || pack(self.read(object, origin.clone())))
             .unwrap_or_else(|| pack(Entry::unread(EntryId::of(object, origin))))
@@ -410,8 +443,10 @@ impl Feed {
 
     /// An entry is new or has changed.
     pub fn apply(&self, entry: Packed) {
+        let written = entry.provenance().and_then(Provenance::written);
         self.status.changing.fetch_add(1, Ordering::Release);
-        self.index.apply_packed(entry);
+        let applied = self.index.apply_packed(entry);
+        self.status.programmed(applied, written);
         // Counted afterwards: what was counted is in the index.
         self.status.applied.fetch_add(1, Ordering::Release);
     }
@@ -423,10 +458,12 @@ impl Feed {
         self.index.apply_packed(entry);
     }
 
-    /// An entry is gone.
-    pub fn delete(&self, id: &EntryId) {
+    /// An entry is gone; `by` is what its object tells of that.
+    pub fn delete(&self, id: &EntryId, by: Option<Provenance>) {
         self.status.changing.fetch_add(1, Ordering::Release);
-        self.index.delete(self.status.partition, id);
+        let written = by.as_ref().and_then(Provenance::written);
+        let applied = self.index.delete_as(self.status.partition, id, by.map(Box::new));
+        self.status.programmed(applied, written);
         self.status.deleted.fetch_add(1, Ordering::Release);
     }
 

@@ -5,10 +5,12 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
+use jiff::Timestamp;
+use serde::Serialize;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -22,8 +24,30 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 /// Lines for which there was no room.
 static LEFT_OUT: OnceLock<ErrorCounter> = OnceLock::new();
+/// Changes what is logged.
+static RELOAD: OnceLock<Reload> = OnceLock::new();
+/// What is logged now.
+static LEVEL: Mutex<Level> =
+    Mutex::new(Level { level: String::new(), configured: String::new(), until: None, turn: 0 });
 /// Lines that standard error did not take: nobody is there any more.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+type Reload = Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>;
+
+/// What is logged.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Level {
+    /// Now: a level or a filter.
+    pub level: String,
+    /// From the start.
+    pub configured: String,
+    /// Until when it is another (I10).
+    pub until: Option<Timestamp>,
+    /// Counts how often it was set.
+    #[serde(skip)]
+    turn: u64,
+}
 
 /// Standard error, whether or not it works.
 struct Lines;
@@ -52,21 +76,26 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `level` is a level (`info`) or a filter (`globaldns=debug,kube=warn`).
-pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
+/// A level (`info`) or a filter (`globaldns=debug,kube=warn`), which came from `whence`.
+fn filter(level: &str, whence: &str) -> anyhow::Result<EnvFilter> {
     // A lone word that is no level would be taken as a target's name, and silence everything else.
     let is_filter = level.contains(['=', ',']);
     anyhow::ensure!(
         is_filter || level.parse::<LevelFilter>().is_ok(),
-        "--log-level {level:?} is not a level; use off, error, warn, info, debug, trace, or a filter of target=level"
+        "{whence} {level:?} is not a level; use off, error, warn, info, debug, trace, or a filter of target=level"
     );
     // hickory-server would write two lines per reply, and kube a line per retry beside ours, without the
     // remedy. A filter that names them turns them on again.
-    let filter = EnvFilter::try_new(format!("hickory_server=warn,kube_client=off,kube_runtime=off,{level}")).map_err(|error| {
+    EnvFilter::try_new(format!("hickory_server=warn,kube_client=off,kube_runtime=off,{level}")).map_err(|error| {
         anyhow::anyhow!(
-            "--log-level {level:?} is not a level or filter ({error}); use error, warn, info, debug, trace or target=level"
+            "{whence} {level:?} is not a level or filter ({error}); use error, warn, info, debug, trace or target=level"
         )
-    })?;
+    })
+}
+
+/// Starts logging.
+pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = filter(level, "--log-level")?;
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(MOST_LINES)
@@ -80,12 +109,58 @@ pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    if json {
-        subscriber.json().init();
+    let reload: Reload = if json {
+        let subscriber = subscriber.json().with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        subscriber.init();
+        Box::new(move |filter| Ok(handle.reload(filter)?))
     } else {
-        subscriber.with_target(false).with_ansi(io::stderr().is_terminal()).init();
-    }
+        let text = subscriber.with_target(false).with_ansi(io::stderr().is_terminal());
+        let subscriber = text.with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        subscriber.init();
+        Box::new(move |filter| Ok(handle.reload(filter)?))
+    };
+    let mut now = lock_level();
+    (now.level, now.configured) = (level.to_owned(), level.to_owned());
+    let _ = RELOAD.set(reload);
     Ok(())
+}
+
+/// What is logged now.
+pub fn level() -> Level {
+    lock_level().clone()
+}
+
+/// Logs something else for so long; whoever asks has to [`restore_level`] with the number that is returned.
+pub fn set_level(level: &str, lasting: Duration) -> anyhow::Result<u64> {
+    let filter = filter(level, "level")?;
+    let mut now = lock_level();
+    reload(filter)?;
+    now.level = level.to_owned();
+    now.until = Timestamp::try_from(SystemTime::now() + lasting).ok();
+    now.turn += 1;
+    Ok(now.turn)
+}
+
+/// Logs what it did from the start, unless another level was set since. False if so.
+pub fn restore_level(turn: u64) -> bool {
+    let mut now = lock_level();
+    if now.turn != turn {
+        return false;
+    }
+    let restored = filter(&now.configured, "--log-level").and_then(reload);
+    (now.level, now.until) = (now.configured.clone(), None);
+    restored.is_ok()
+}
+
+fn reload(filter: EnvFilter) -> anyhow::Result<()> {
+    let reload = RELOAD.get().ok_or_else(|| anyhow::anyhow!("nothing is logged so far"))?;
+    reload(filter)
+}
+
+fn lock_level() -> MutexGuard<'static, Level> {
+    LEVEL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Log lines left out so far.

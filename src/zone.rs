@@ -234,13 +234,21 @@ impl Table {
     /// visible changed (D6). Hosts outside every zone and infrastructure names are not the caller's to set.
     pub fn set(&self, host: &Host, answers: Option<Answers>, owner: Owner, now: u32) {
         let mut stale = Stale::default();
-        self.publish(host, answers, owner, now, &mut stale);
+        self.publish(host, answers, owner, now, &mut stale, |_, _| ());
         self.retire(stale, now);
     }
 
     /// The same, but PTR records that are true no more stay until [`Table::retire`]: an address that one host gives
-    /// another keeps its name all the time.
-    pub fn publish(&self, host: &Host, answers: Option<Answers>, owner: Owner, now: u32, stale: &mut Stale) {
+    /// another keeps its name all the time. `changes` is told of the answers before and after if they differ.
+    pub fn publish(
+        &self,
+        host: &Host,
+        answers: Option<Answers>,
+        owner: Owner,
+        now: u32,
+        stale: &mut Stale,
+        changes: impl FnOnce(Option<AnswersRef<'_>>, Option<&Answers>),
+    ) {
         let Some((zone, key)) = self.place(host) else { return };
         let lock = self.lock();
         let names = self.names.pin();
@@ -252,6 +260,7 @@ impl Table {
             }
             return;
         }
+        changes(had, answers.as_ref());
         let (added, removed) = (answers.is_some() && had.is_none(), answers.is_none());
         let digest = |answers| digest::of(host, key.octets, answers);
         let before = had.map_or(0, digest);

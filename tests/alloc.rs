@@ -7,6 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use globaldns::insight::tap::{Taps, Wants};
 use globaldns::metrics::Counters;
 use globaldns::serve::access::Access;
 use globaldns::serve::cookies::{Cookies, Secrets};
@@ -27,7 +28,7 @@ const QUERIES: usize = 100_000;
 /// Queries on their way at a time, so that workers see batches.
 const WINDOW: usize = 16;
 
-fn responder(guard: Guard) -> Arc<Responder> {
+fn responder(guard: Guard, taps: Taps) -> Arc<Responder> {
     let name = |text: &str| Name::parse(text).expect(text);
     let zones = Zones::new(vec![name("global"), name("eu.global")], name("cluster.local"), 1_700_000_000);
     let table = Table::new(zones.expect("valid zones"));
@@ -41,7 +42,8 @@ fn responder(guard: Guard) -> Arc<Responder> {
     }
     table.set_complete();
     let settings = Settings { ttl: 30, negative_ttl: 5, rotate: true, nsid: b"pod-1".to_vec() };
-    Arc::new(Responder::new(Arc::new(table), settings, vec![IpAddr::from([10, 96, 0, 9])]).guarded(guard))
+    let responder = Responder::new(Arc::new(table), settings, vec![IpAddr::from([10, 96, 0, 9])]);
+    Arc::new(responder.guarded(guard).watched(taps))
 }
 
 /// All that can be asked of clients; most replies are above the limit, and every one of those is sent in its short form.
@@ -116,13 +118,20 @@ fn ask(client: &UdpSocket, questions: &[Vec<u8>], count: usize) {
     }
 }
 
-/// [D1] [D3] [D4] [D5] [D7] [D8] [D10] [D11] [D12] [D13] [D18] [D19] [D20] [D21]
+/// Taps of all there is, whose queues fill up: nobody reads them.
+fn taps() -> Taps {
+    Taps::new(Some(Arc::default()), Some((Arc::default(), Wants::All)))
+}
+
+/// [D1] [D3] [D4] [D5] [D7] [D8] [D10] [D11] [D12] [D13] [D18] [D19] [D20] [D21] [I7] [I9]
 #[test]
 fn answering_over_udp_allocates_nothing() {
-    for (listen, guard) in
-        [("127.0.0.1:0", Guard::default()), ("0.0.0.0:0", Guard::default()), ("127.0.0.1:0", guard())]
-    {
-        let responder = responder(guard);
+    for (listen, guard, taps) in [
+        ("127.0.0.1:0", Guard::default(), Taps::default()),
+        ("0.0.0.0:0", Guard::default(), Taps::default()),
+        ("127.0.0.1:0", guard(), taps()),
+    ] {
+        let responder = responder(guard, taps);
         let listener = listen::dns(listen.parse().expect("an address"), false, 2).expect("a free port");
         let port = listener.udp[0].local_addr().expect("bound").port();
         let mut workers = Workers::default();

@@ -119,6 +119,22 @@ pub fn mix(hosts: u32, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Queries of which many fail: 35 % A, 35 % AAAA, and 10 % each of names that do not exist, names that a search path has
+/// made, and names that are not ours.
+pub fn failing(hosts: u32, out: &mut impl Write) -> io::Result<()> {
+    for number in 0..hosts {
+        writeln!(out, "{} A {}", host(number), address(number))?;
+        writeln!(out, "{} AAAA NODATA", host(number))?;
+        // 10 % beside twice 35 %: two for every seven.
+        if number % 7 < 2 {
+            writeln!(out, "{} A NXDOMAIN", missing(number))?;
+            writeln!(out, "web-{number}.{}.svc.cluster.local.{ZONE} A NXDOMAIN", namespace(number))?;
+            writeln!(out, "web-{number}.example.com A REFUSED")?;
+        }
+    }
+    Ok(())
+}
+
 /// Queries for hosts whose address a change may have moved.
 pub fn changing(hosts: u32, out: &mut impl Write) -> io::Result<()> {
     for number in 0..hosts {

@@ -33,6 +33,8 @@ pub enum Expected {
     NoData,
     /// The name does not exist.
     NxDomain,
+    /// It is no name of ours.
+    Refused,
 }
 
 /// How strictly a reply is looked at.
@@ -68,8 +70,8 @@ pub struct Question<'q> {
 }
 
 impl Questions {
-    /// Reads lines of `name type expected`, where `expected` is an address, two with `|` between, `NODATA` or
-    /// `NXDOMAIN`.
+    /// Reads lines of `name type expected`, where `expected` is an address, two with `|` between, `NODATA`,
+    /// `NXDOMAIN` or `REFUSED`.
     pub fn read(text: &str, style: Style, seed: u64) -> Result<Questions> {
         let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         Random::new(seed).shuffle(&mut lines);
@@ -125,6 +127,7 @@ impl FromStr for Expected {
         Ok(match text {
             "NODATA" => Expected::NoData,
             "NXDOMAIN" => Expected::NxDomain,
+            "REFUSED" => Expected::Refused,
             _ => Expected::Address(one.parse()?, other.parse()?),
         })
     }
@@ -168,8 +171,8 @@ impl Question<'_> {
         if check == Check::Echo {
             return None;
         }
-        if reply[2] & 0x04 == 0 {
-            return Some("not authoritative");
+        if (reply[2] & 0x04 == 0) != (self.expected == Expected::Refused) {
+            return Some("not authoritative, or a refusal that is");
         }
         if reply[2] & 0x02 != 0 {
             return Some("truncated");
@@ -188,8 +191,10 @@ impl Question<'_> {
             },
             Expected::NoData if rcode != 0 => Some("an error code for NODATA"),
             Expected::NxDomain if rcode != 3 => Some("not NXDOMAIN"),
-            Expected::NoData | Expected::NxDomain if answers != 0 => Some("an answer in a negative reply"),
-            Expected::NoData | Expected::NxDomain => None,
+            Expected::Refused if rcode != 5 => Some("not REFUSED"),
+            Expected::NoData | Expected::NxDomain | Expected::Refused => {
+                (answers != 0).then_some("an answer in a negative reply")
+            }
         }
     }
 
@@ -230,7 +235,10 @@ mod tests {
             ("a.global A 240.0.0.7", [0x85, 0], ANSWER, None),
             ("a.global A 240.0.0.9|240.0.0.7", [0x85, 0], ANSWER, None),
             ("a.global A 240.0.0.9", [0x85, 0], ANSWER, Some("another address")),
-            ("a.global A 240.0.0.7", [0x81, 0], ANSWER, Some("not authoritative")),
+            ("a.global A 240.0.0.7", [0x81, 0], ANSWER, Some("not authoritative, or a refusal that is")),
+            ("a.example A REFUSED", [0x81, 5], NONE, None),
+            ("a.example A REFUSED", [0x81, 3], NONE, Some("not REFUSED")),
+            ("a.example A REFUSED", [0x85, 5], NONE, Some("not authoritative, or a refusal that is")),
             ("a.global A 240.0.0.7", [0x05, 0], ANSWER, Some("not a reply")),
             ("a.global A 240.0.0.7", [0x85, 3], NONE, Some("an error code")),
             ("a.global AAAA NODATA", [0x85, 0], NONE, None),

@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::clients::{ClientArgs, Switch};
+use super::insight::InsightArgs;
 use super::plugin;
 use super::table::TableArgs;
 use crate::admin::host::HostNames;
@@ -33,6 +34,8 @@ pub(super) struct Serve {
     table: TableArgs,
     #[command(flatten)]
     clients: ClientArgs,
+    #[command(flatten)]
+    insight: InsightArgs,
 
     /// Always give addresses in listed order instead of taking turns
     #[arg(long, env = "GLOBALDNS_NO_ROTATE", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
@@ -346,6 +349,7 @@ impl Serve {
             cookies: clients.cookies,
             rate_limit: clients.rate_limit,
             access: clients.access,
+            insight: self.insight.config()?,
         })
     }
 

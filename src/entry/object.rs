@@ -26,11 +26,13 @@ pub enum Shape {
     Named(&'static [(&'static str, Shape)]),
     /// Items, and one more than are read, so that it shows.
     List(&'static Shape),
+    /// Of items with a `time`, the one with the latest: a list of one.
+    Latest(&'static Shape),
     /// What has another type than it should, as far as there is room: it will be shown.
     Wrong,
 }
 
-use Shape::{Leaf, List, Map as Fields, Named, Wrong};
+use Shape::{Latest, Leaf, List, Map as Fields, Named, Wrong};
 
 const TEXTS: Shape = List(&Leaf);
 
@@ -44,7 +46,9 @@ pub const ENTRY: Shape = Fields(&[
             ("name", Leaf),
             ("namespace", Leaf),
             ("creationTimestamp", Leaf),
+            ("deletionTimestamp", Leaf),
             ("resourceVersion", Leaf),
+            ("managedFields", Latest(&Fields(&[("manager", Leaf), ("time", Leaf)]))),
             ("annotations", Fields(&[(TTL_ANNOTATION, Leaf)])),
             ("labels", Fields(&[(AUTO_ALLOCATE_LABEL, Leaf)])),
         ]),
@@ -98,6 +102,8 @@ fn readable(shape: &'static Shape, text: &str) -> Value {
                 return list.into_iter().take(MOST_ITEMS + 1).map(|raw| part(item, raw)).collect();
             }
         }
+        // Nothing is served from it, so nobody has to be told.
+        Latest(_) => return Value::Null,
         Leaf | Wrong => {}
     }
     Value::String(format!("unreadable: {why}"))
@@ -136,6 +142,12 @@ impl<'de> DeserializeSeed<'de> for FieldSeed {
 fn find(shape: &'static Shape, key: &str) -> Option<&'static Shape> {
     let (Fields(fields) | Named(fields)) = shape else { return None };
     fields.iter().find(|(name, _)| *name == key).map(|(_, shape)| shape)
+}
+
+/// Whether its `time` is later, of times as the API server writes them (RFC 3339 in UTC, whole seconds).
+fn is_later(item: &Value, other: &Value) -> bool {
+    let (time, other) = (item.get("time").and_then(Value::as_str), other.get("time").and_then(Value::as_str));
+    time > other
 }
 
 struct Keep<'k> {
@@ -182,7 +194,7 @@ impl<'de> Visitor<'de> for Keep<'_> {
         while let Some(key) = map.next_key::<String>()? {
             let shape = match self.shape {
                 Fields(_) | Named(_) => find(self.shape, &key),
-                Leaf | List(_) | Wrong => self.takes_wrong().then_some(&Wrong),
+                Leaf | List(_) | Latest(_) | Wrong => self.takes_wrong().then_some(&Wrong),
             };
             if let Some(shape) = shape {
                 kept.insert(key, map.next_value_seed(self.inside(shape))?);
@@ -198,10 +210,18 @@ impl<'de> Visitor<'de> for Keep<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Value, A::Error> {
         let mut kept = Vec::new();
+        if let Latest(item) = self.shape {
+            while let Some(item) = seq.next_element_seed(self.inside(item))? {
+                if kept.first().is_none_or(|latest| is_later(&item, latest)) {
+                    kept = vec![item];
+                }
+            }
+            return Ok(kept.into());
+        }
         loop {
             let shape = match self.shape {
                 List(item) => (kept.len() <= MOST_ITEMS).then_some(*item),
-                Leaf | Fields(_) | Named(_) | Wrong => self.takes_wrong().then_some(&Wrong),
+                Leaf | Fields(_) | Named(_) | Latest(_) | Wrong => self.takes_wrong().then_some(&Wrong),
             };
             let Some(shape) = shape else { break };
             let Some(item) = seq.next_element_seed(self.inside(shape))? else { return Ok(kept.into()) };
@@ -262,7 +282,7 @@ mod tests {
     fn what_is_read_is_kept_as_it_is_and_the_rest_is_not() {
         let object = json!({
             "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "data": {"a": [1, 2]},
-            "metadata": {"name": "a", "namespace": "b", "resourceVersion": "7", "uid": "u", "managedFields": [{}],
+            "metadata": {"name": "a", "namespace": "b", "resourceVersion": "7", "uid": "u", "managedFields": [{"manager": "helm", "fieldsV1": {}}],
                          "creationTimestamp": null, "annotations": {"x": "y", TTL_ANNOTATION: "9"},
                          "labels": ["not", "a", {"map": 1}]},
             "spec": {"hosts": ["a.global", 7, ["x"], {"y": {"z": 1.5}}, null, true], "addresses": "240.0.0.1",
@@ -274,7 +294,7 @@ mod tests {
         for (at, key) in [
             ("", "data"),
             ("/metadata", "uid"),
-            ("/metadata", "managedFields"),
+            ("/metadata/managedFields/0", "fieldsV1"),
             ("/metadata/annotations", "x"),
             ("/status", "conditions"),
             ("/status/addresses/0", "more"),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Partition;
+use crate::entry::provenance::Provenance;
 use crate::entry::{Claim, Entry, EntryId, Origin, Rank, Unserved};
 use crate::finding::Finding;
 use crate::wire::name::Name;
@@ -23,6 +24,8 @@ pub struct Packed {
     /// How many of the octets are its identity.
     identity: usize,
     pub(super) findings: Vec<Finding>,
+    /// Who wrote it, of one that changes something.
+    pub(super) provenance: Option<Box<Provenance>>,
 }
 
 /// Who an entry is, in its run.
@@ -150,7 +153,17 @@ impl Packed {
         for unserved in &entry.unserved {
             append(&mut octets, &(unserved.tag(), &*unserved.host));
         }
-        Packed { octets: octets.into_boxed_slice(), identity, findings: entry.findings }
+        Packed { octets: octets.into_boxed_slice(), identity, findings: entry.findings, provenance: None }
+    }
+
+    /// The same, and who wrote it.
+    pub fn written(self, by: Provenance) -> Packed {
+        Packed { provenance: Some(Box::new(by)), ..self }
+    }
+
+    /// Who wrote it, if that is known.
+    pub fn provenance(&self) -> Option<&Provenance> {
+        self.provenance.as_deref()
     }
 
     /// What its run begins with, and no other entry's.
@@ -231,6 +244,14 @@ impl<'a> View<'a> {
             },
         };
         EntryId { namespace: namespace.into(), name: name.into(), origin }
+    }
+
+    /// Who it is, as people are told: what [`View::id`] prints, which is made for every change.
+    pub(super) fn label(&self, paths: &Paths) -> Box<str> {
+        match self.identity.document {
+            None => [self.identity.namespace, "/", self.identity.name].concat().into(),
+            Some(_) => self.id(paths).to_string().into(),
+        }
     }
 
     /// The entry as it was packed; its findings are kept elsewhere.

@@ -18,6 +18,7 @@ use crate::app::{self, Running};
 use crate::config::{ClusterSource, Config, Listen, MetricsCompat, Sources, State, TableConfig};
 use crate::entry::Rules;
 use crate::index::Policy;
+use crate::insight;
 use crate::serve::fixture::{query, render, settings};
 use crate::wire::name::Name;
 
@@ -56,6 +57,7 @@ fn config(sources: Sources) -> Config {
         cookies: None,
         rate_limit: None,
         access: None,
+        insight: insight::Settings { top_lists: true, query_log: None },
     }
 }
 

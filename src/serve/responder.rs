@@ -10,10 +10,12 @@ mod guard;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 use super::cookies::Judged;
+use crate::insight::tap::{Came, Taps};
 use crate::metrics::{Counted, Counters};
 use crate::wire::name::MAX_WIRE;
 use crate::wire::probe;
@@ -67,6 +69,11 @@ impl Arrival {
     pub fn new(transport: Transport, peer: SocketAddr, local: IpAddr, at: u32) -> Arrival {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Arrival { transport, peer, local: local.to_canonical(), at }
+    }
+
+    /// The same for those who look at queries; when the message was read.
+    pub fn came(&self, read: Instant) -> Came {
+        Came { transport: self.transport, peer: self.peer, at: self.at, read }
     }
 
     fn counted<'z>(&self, zone: Option<&'z Zone>, qtype: u16) -> Counted<'z> {
@@ -176,13 +183,25 @@ pub struct Responder {
     settings: Settings,
     guard: Guard,
     advertised: ArcSwap<Vec<IpAddr>>,
+    taps: Taps,
 }
 
 impl Responder {
     /// A responder; `advertised` are the configured name server addresses, if any.
     pub fn new(table: Arc<Table>, settings: Settings, advertised: Vec<IpAddr>) -> Responder {
         let guard = Guard::default();
-        Responder { table, settings, guard, advertised: ArcSwap::from_pointee(advertised) }
+        let advertised = ArcSwap::from_pointee(advertised);
+        Responder { table, settings, guard, advertised, taps: Taps::default() }
+    }
+
+    /// The same, while others look at what is asked (chapter I).
+    pub fn watched(self, taps: Taps) -> Responder {
+        Responder { taps, ..self }
+    }
+
+    /// For whoever answers with it on a thread of his own.
+    pub fn taps(&self) -> &Taps {
+        &self.taps
     }
 
     /// The same, asking this of clients.

@@ -29,6 +29,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::budget::{self, Budget};
 use super::hickory::Handler;
 use super::responder::{Arrival, Outcome, Responder};
+use crate::insight::tap::Tap;
 use crate::lifecycle::unix_now;
 use crate::metrics::{Counters, TcpCounters};
 use crate::panics::{Place, contain, contained};
@@ -55,19 +56,22 @@ pub struct Answerer {
     responder: Arc<Responder>,
     handler: Handler,
     counters: Arc<Counters>,
+    tap: Option<Mutex<Tap>>,
 }
 
 impl Answerer {
     /// Counts into `counters`, which others may share.
     pub fn new(responder: Arc<Responder>, counters: Arc<Counters>) -> Arc<Answerer> {
         let handler = Handler::new(responder.clone(), counters.clone());
-        Arc::new(Answerer { responder, handler, counters })
+        let tap = responder.taps().tap().map(Mutex::new);
+        Arc::new(Answerer { responder, handler, counters, tap })
     }
 
     /// The whole reply, now, to a message that came as the connection did; `None` to one that gets none (D11). One that
     /// makes us panic gets SERVFAIL (L9).
     pub(super) fn answer(&self, message: &[u8], arrival: Arrival) -> Option<Bytes> {
         let arrival = Arrival { at: unix_now(), ..arrival };
+        let read = std::time::Instant::now();
         OUT.with_borrow_mut(|out| {
             let respond = || {
                 let outcome = match self.responder.respond(message, arrival, &self.counters, out) {
@@ -83,6 +87,11 @@ impl Answerer {
             };
             let outcome = contain(place(arrival.transport), respond)
                 .unwrap_or_else(|| self.responder.fail(message, arrival, &self.counters, out));
+            if let (Some(tap), Outcome::Reply(length)) = (&self.tap, outcome) {
+                let reply = &out[..length];
+                // It reads the message, too.
+                contain(place(arrival.transport), || lock(tap).see(message, reply, arrival.came(read)));
+            }
             match outcome {
                 Outcome::Reply(length) => Some(Bytes::copy_from_slice(&out[..length])),
                 Outcome::Silence | Outcome::Declined => None,

@@ -11,6 +11,9 @@
 //! or return pages to the kernel. It never allocates for a change, nor waits for a writer: a look-up in a map that is
 //! just growing looks into both halves of it.
 //!
+//! Whoever wants to know what is asked gets a copy of some messages through a [`Tap`], which takes no lock and allocates
+//! nothing, and makes no system call.
+//!
 //! **A panic** (L9) costs the message it came from: the steps are done for all others as if nothing had been, and that one
 //! gets SERVFAIL. A worker that ends although nobody wants it to begins again on its socket.
 //!
@@ -34,6 +37,7 @@ use socket2::SockRef;
 
 use super::hickory::Handler;
 use super::responder::{Arrival, Begun, Outcome, Responder};
+use crate::insight::tap::Tap;
 use crate::lifecycle::unix_now;
 use crate::metrics::Counters;
 use crate::panics::{Place, contain};
@@ -159,7 +163,10 @@ struct Worker {
 impl Worker {
     fn run_until_stopped(&self) {
         let mut told = false;
-        while contain(Place::Udp, || self.run()).is_none() || !self.stopping.load(Ordering::Relaxed) {
+        let mut tap = self.responder.taps().tap();
+        while contain(Place::Udp, || self.run(tap.as_mut())).is_none()
+            || !self.stopping.load(Ordering::Relaxed)
+        {
             self.counters.restart();
             if !std::mem::replace(&mut told, true) {
                 tracing::error!("a UDP worker has ended; it begins again on its socket");
@@ -168,7 +175,7 @@ impl Worker {
         }
     }
 
-    fn run(&self) {
+    fn run(&self, mut tap: Option<&mut Tap>) {
         // A socket that is bound to one address need not ask where datagrams arrive.
         let bound = self.socket.local_addr().map(|address| address.ip());
         let bound = bound.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
@@ -226,6 +233,10 @@ impl Worker {
                         outbox.push(Reply { slot, length });
                     }
                     done |= 1 << slot;
+                    if let (Some(tap), Outcome::Reply(length)) = (&mut tap, outcome) {
+                        let message = messages.get(slot, lengths[slot]);
+                        tap.see(message, &out[..length], arrival.came(received_at));
+                    }
                 });
             if panicked {
                 let (messages, rooms) = buffers.exchange();
@@ -235,6 +246,11 @@ impl Worker {
                     if let Outcome::Reply(length) = self.responder.fail(message, arrival, &self.counters, out)
                     {
                         outbox.push(Reply { slot, length });
+                        if let Some(tap) = &mut tap {
+                            // It reads the message, too.
+                            let came = arrival.came(received_at);
+                            contain(Place::Udp, || tap.see(message, &out[..length], came));
+                        }
                     }
                 }
             }

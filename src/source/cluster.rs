@@ -29,6 +29,7 @@ pub(super) use watches::Watches;
 use self::bounded::TooLarge;
 use self::object::Object;
 use super::{Feed, GROUP, Status, Trouble};
+use crate::entry::provenance::Provenance;
 use crate::entry::{EntryId, Origin};
 use crate::finding::{Code, Finding};
 use crate::index::{Packed, Partition};
@@ -179,10 +180,12 @@ impl Cluster {
                 Some(Ok(Event::Apply(object))) => {
                     #[cfg(test)]
                     crate::panics::trip("cluster", object.json().to_string().as_bytes());
-                    self.feed.apply(self.pack(&object))
+                    self.feed.apply(self.feed.pack_changed(&object.json(), Origin::Object))
                 }
                 Some(Ok(Event::Delete(object))) => {
-                    self.feed.delete(&EntryId::of(&object.json(), Origin::Object))
+                    let object = object.json();
+                    let by = Provenance::of_deleted(&object);
+                    self.feed.delete(&EntryId::of(&object, Origin::Object), Some(by))
                 }
                 Some(Err(error)) if self.asks_for_less(&error) => return,
                 Some(Err(error)) => {

@@ -358,7 +358,7 @@ impl Two {
         let entry = self.world.entry("x.global");
         let id = entry.id.clone();
         self.work.sources[1].feed.apply(self.work.sources[1].feed.pack_saved(entry));
-        self.work.sources[0].feed.delete(&id);
+        self.work.sources[0].feed.delete(&id, None);
     }
 
     /// The hosts that another process would find.
@@ -447,7 +447,7 @@ fn a_change_that_is_not_counted_yet_is_saved_with_the_others() {
     let id = entry.id.clone();
     let bar = two.work.sources[1].feed.clone();
     bar.apply_half(bar.pack_saved(entry));
-    two.work.sources[0].feed.delete(&id);
+    two.work.sources[0].feed.delete(&id, None);
     let mut due = vec![0];
     two.work.replace(&mut due, &mut 0).expect("saved");
     assert_eq!(due, [0, 1]);

@@ -152,6 +152,27 @@ pub fn offsets(wire: &[u8]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
+/// Any wire name as text, without the trailing dot; the root is a dot. Octets that are no graphic ASCII, and those with
+/// a meaning in zone files, are escaped (RFC 1035 section 5.1).
+pub fn presentation(wire: &[u8]) -> String {
+    let mut text = String::with_capacity(wire.len());
+    for label in labels(wire).take_while(|label| !label.is_empty()) {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        for octet in label {
+            match octet {
+                b'.' | b'\\' | b'"' | b'(' | b')' | b';' | b'@' | b'$' => {
+                    text.extend(['\\', char::from(*octet)])
+                }
+                0x21..=0x7e => text.push(char::from(*octet)),
+                _ => text.push_str(&format!("\\{octet:03}")),
+            }
+        }
+    }
+    if text.is_empty() { ".".to_owned() } else { text }
+}
+
 /// True if a run of labels equals or ends in another run, at a label boundary.
 pub fn ends_in(run: &[u8], tail: &[u8]) -> bool {
     run.ends_with(tail) && offsets(run).any(|at| at == run.len() - tail.len())
@@ -212,6 +233,21 @@ mod tests {
         // The octets of "\x01a" also end the label "b\x01a"; a boundary check must tell them apart.
         assert!(!ends_in(b"\x03b\x01a", b"\x01a"));
         assert!(ends_in(b"\x01b\x01a", b"\x01a"));
+    }
+
+    /// [I9]
+    #[test]
+    fn a_name_of_any_octets_is_a_text_of_graphic_ones() {
+        let cases: [(&[u8], &str); 5] = [
+            (b"\x05Echo_\x06global\x00", "Echo_.global"),
+            (b"\x00", "."),
+            (b"", "."),
+            (b"\x04a.b\\\x03\"\x0a\xff\x00", "a\\.b\\\\.\\\"\\010\\255"),
+            (b"\x01*\x02 \x7f\x00", "*.\\032\\127"),
+        ];
+        for (wire, text) in cases {
+            assert_eq!(presentation(wire), text);
+        }
     }
 
     #[test]

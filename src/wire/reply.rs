@@ -4,7 +4,7 @@
 //! of the answer (H7, D15).
 
 use super::name::MAX_WIRE;
-use super::query::{Edns, HEADER, Head};
+use super::query::{Cursor, Edns, HEADER, Head};
 use super::{CLASS_IN, ExtendedError, Rcode, Transport, rtype};
 
 /// Our own UDP payload size: fits one unfragmented IPv6 datagram everywhere (DNS flag day 2020).
@@ -53,6 +53,18 @@ pub fn failure(message: &[u8], out: &mut [u8]) -> Option<usize> {
     out.get_mut(..HEADER)?.copy_from_slice(&head);
     out.get_mut(HEADER..length)?.copy_from_slice(question);
     Some(length)
+}
+
+/// The code of a finished reply, with the upper bits that its OPT has (RFC 6891 section 6.1.3).
+pub fn rcode(reply: &[u8]) -> u16 {
+    let low = reply.get(3).map_or(0, |octet| u16::from(octet & 0x0f));
+    let high = || {
+        let mut cursor = Cursor::of_records(reply)?;
+        let records = cursor.count(1)? + cursor.count(2)? + cursor.count(3)?;
+        let opt = (0..records).map_while(|_| cursor.record()).find(|record| record.rtype == rtype::OPT)?;
+        Some(u16::from(opt.ttl[0]))
+    };
+    high().unwrap_or(0) << 4 | low
 }
 
 /// The octets of a message's only question, without a pointer in its name.
@@ -454,6 +466,21 @@ mod tests {
             let n = reply.finish(HEAD, Rcode::NoError, true, None);
             assert_eq!((&out[19..n], out[7]), (expected, u8::from(!expected.is_empty())));
         }
+    }
+
+    /// [I9]
+    #[test]
+    fn a_finished_reply_tells_its_code() {
+        for rcode in Rcode::ALL {
+            let mut out = [0; 128];
+            let opt = OptReply { query: EDNS, nsid: b"x", cookie: None, error: None };
+            let mut reply = Reply::new(&mut out, QUESTION, 128, opt.wire_len());
+            reply.rrset(99, 77, &[*b"aa"], 0);
+            let n = reply.finish(HEAD, rcode, true, Some(opt));
+            assert_eq!(super::rcode(&out[..n]), rcode as u16);
+            assert_eq!(super::rcode(&out[..n - 1]), rcode as u16 & 0x0f, "without what is cut off");
+        }
+        assert_eq!(super::rcode(b""), 0);
     }
 
     #[test]

@@ -96,6 +96,14 @@ fn shared<T>(records: impl Iterator<Item = T>) -> Arc<[T]> {
 }
 
 impl<'t> AnswersRef<'t> {
+    /// A copy to keep.
+    pub fn to_answers(self) -> Answers {
+        match self {
+            AnswersRef::One(v4, ttl) => Answers { ttl: ttl.into(), v4: Arc::new(*v4), v6: Arc::default(), extra: None },
+            AnswersRef::Many(answers) => answers.clone(),
+        }
+    }
+
     /// RDATA of the A records, in listed order (RFC 1035 section 3.4.1).
     pub fn v4(self) -> &'t [[u8; 4]] {
         match self {

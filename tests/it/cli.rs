@@ -458,6 +458,7 @@ fn every_flag_of_serve_has_its_variable_and_its_chapter() {
             "Owners",
             "Answers",
             "Clients",
+            "Insight",
             "Life",
             "Encryption",
             "Stub domains"

@@ -18,6 +18,7 @@ mod export;
 mod faults;
 mod grpc;
 mod hostile;
+mod insight;
 mod kill;
 mod limits;
 mod pages;

@@ -18,7 +18,7 @@ struct Arguments {
     /// Address and port of the server, `[::1]:53` for IPv6; repeatable, the sockets take them in turn.
     #[arg(long, required = true)]
     target: Vec<SocketAddr>,
-    /// Queries, one line each: name, type, expected reply (an address, two with `|` between, NODATA, NXDOMAIN).
+    /// Queries, one line each: name, type, expected reply (an address, two with `|` between, NODATA, NXDOMAIN, REFUSED).
     #[arg(long)]
     queries: PathBuf,
     /// Sockets, each with a port of its own.

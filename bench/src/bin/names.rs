@@ -34,6 +34,8 @@ enum What {
     Hits,
     /// mix.queries: 45 % A, 45 % AAAA of names without, 10 % of names that do not exist.
     Mix,
+    /// failing.queries: the same with 10 % each of what a search path makes, and of names that are not ours.
+    Failing,
     /// changing.queries: A queries for every host, whose address may have moved.
     Changing,
 }
@@ -51,6 +53,7 @@ fn main() -> Result<()> {
             What::Zone => ("global.zone", names::zone_file),
             What::Hits => ("hits.queries", names::hits),
             What::Mix => ("mix.queries", names::mix),
+            What::Failing => ("failing.queries", names::failing),
             What::Changing => ("changing.queries", names::changing),
         };
         let path = arguments.to.join(name);

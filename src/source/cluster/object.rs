@@ -33,7 +33,7 @@ impl Object {
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = object::read_text(Box::<RawValue>::deserialize(deserializer)?.get());
-        let metadata = json.get("metadata").cloned().unwrap_or_default();
+        let mut metadata = json.get("metadata").cloned().unwrap_or_default();
         let text = |key: &str| metadata.get(key).and_then(Value::as_str).map(str::to_owned);
         let essentials = ObjectMeta {
             name: text("name"),
@@ -41,6 +41,8 @@ impl<'de> Deserialize<'de> for Object {
             resource_version: text("resourceVersion"),
             ..ObjectMeta::default()
         };
+        // kube has no use for it.
+        metadata.as_object_mut().map(|metadata| metadata.remove("managedFields"));
         let meta = ObjectMeta::deserialize(&metadata).unwrap_or(essentials);
         Ok(Object { meta, text: json.to_string().into() })
     }

@@ -128,7 +128,7 @@ impl Read {
         assert_eq!(index.entries(FILES), self.packed.len());
         index.findings();
         for entry in &self.entries {
-            self.feed.delete(&entry.id);
+            self.feed.delete(&entry.id, None);
         }
         let zone = index.table().zones().get(0).expect("a zone");
         let left = (index.entries(FILES), zone.hosts(), zone.digest(), index.findings());

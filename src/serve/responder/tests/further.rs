@@ -132,14 +132,14 @@ fn ptr_records_follow_their_hosts() {
     let (hosts, digest) = (reverse.hosts(), reverse.digest());
     let mut stale = crate::zone::Stale::default();
     let new = |n: u8, ttl| Answers::new(&[IpAddr::from([240, 0, 9, n])], ttl);
-    table.publish(&host("new.global"), new(1, 30), None, SERIAL + 5, &mut stale);
+    table.publish(&host("new.global"), new(1, 30), None, SERIAL + 5, &mut stale, |_, _| ());
     assert_eq!((reverse.hosts(), reverse.serial()), (hosts + 1, SERIAL + 5));
     assert_ne!(reverse.digest(), digest);
     assert_eq!(f.dig("1.9.0.240.in-addr.arpa PTR")[1], "= 1.9.0.240.in-addr.arpa. 30 PTR new.global.");
     // Another TTL, and another address: the old name stays until it is retired.
-    table.publish(&host("new.global"), new(1, 7), None, SERIAL + 6, &mut stale);
+    table.publish(&host("new.global"), new(1, 7), None, SERIAL + 6, &mut stale, |_, _| ());
     assert_eq!(f.dig("1.9.0.240.in-addr.arpa PTR")[1], "= 1.9.0.240.in-addr.arpa. 7 PTR new.global.");
-    table.publish(&host("new.global"), new(2, 7), None, SERIAL + 7, &mut stale);
+    table.publish(&host("new.global"), new(2, 7), None, SERIAL + 7, &mut stale, |_, _| ());
     for n in 1..3 {
         let said = f.dig(&format!("{n}.9.0.240.in-addr.arpa PTR"));
         assert!(said[1].ends_with("7 PTR new.global."), "{said:?}");
