@@ -232,6 +232,26 @@ pub struct Changed {
     /// When some answer of the zone last changed: its serial (D6). Only a server knows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub zone_changed: Option<String>,
+    /// The last change of the host that answers, or of the name itself, if it is still remembered (I6).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last: Option<LastChange>,
+}
+
+/// What was answered before and after a change, and through whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastChange {
+    /// When it could be answered, by the server's clock.
+    pub time: String,
+    /// Addresses before, none if there was no answer.
+    pub before: Vec<String>,
+    /// Addresses since, none if there is no answer.
+    pub after: Vec<String>,
+    /// The entry that came, changed or went.
+    pub entry: String,
+    /// Who wrote the entry, as far as it tells.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub manager: Option<String>,
 }
 
 /// What leads queries for the name here.

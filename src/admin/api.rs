@@ -4,6 +4,7 @@
 //! `findings` and `explain`: each is looked for on a thread of its own, one request after the other, and at most half of the time
 //! ([`Turn`]), so whoever asks without end costs one processor at most, and no query waits for that.
 
+mod changes;
 mod explain;
 mod findings;
 mod names;
@@ -26,6 +27,8 @@ use tokio::sync::Semaphore;
 use super::host::HostNames;
 use super::peers::{Hashes, Instance, Peers, Replicas};
 use crate::index::Index;
+use crate::index::history::Changes;
+use crate::insight::top::Top;
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
 use crate::metrics::view;
@@ -34,6 +37,8 @@ use crate::serve::responder::Responder;
 use parameters::Parameters;
 use reply::{Refused, Tag};
 
+/// The most of each list.
+const MOST_OF_TOP: usize = 100;
 /// The longest wait for others who look at everything; a connection has 30 s (L1).
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -157,6 +162,8 @@ impl Api {
             .route("/api/v1/names/{name}", get(name))
             .route("/api/v1/findings", get(search_findings))
             .route("/api/v1/explain", get(explain))
+            .route("/api/v1/changes", get(changes))
+            .route("/api/v1/top", get(top))
             .route("/api", get(missing))
             .route("/api/{*rest}", get(missing))
             .method_not_allowed_fallback(method)
@@ -251,8 +258,24 @@ async fn explain(State(api): State<Api>, uri: Uri) -> Result<Json<explain::Expla
     Ok(Json(api.explanations.take(uri.path(), move || explainer.explain(&question)).await?))
 }
 
+async fn changes(State(api): State<Api>, uri: Uri) -> Result<Json<Changes>, Refused> {
+    let search = changes::Search::read(Parameters::of(&uri)?)?;
+    Ok(Json(search.run(&api.index)))
+}
+
+async fn top(State(api): State<Api>, uri: Uri) -> Result<Json<Top>, Refused> {
+    let mut parameters = Parameters::of(&uri)?;
+    let limit = parameters.number("limit", 1..=MOST_OF_TOP, 10)?;
+    parameters.done(&["limit"])?;
+    let lists = api.metrics.top_lists().ok_or_else(|| {
+        let remedy = "start globaldns with --top-lists on";
+        Refused::new(StatusCode::NOT_FOUND, "path", uri.path(), "there are no top lists: --top-lists is off", remedy)
+    })?;
+    Ok(Json(lists.read(limit)))
+}
+
 async fn missing(uri: Uri) -> Refused {
-    let remedy = "there are status, zones, rates, names, names/NAME, findings and explain below /api/v1/; docs/api.md describes them";
+    let remedy = "there are status, zones, rates, names, names/NAME, findings, explain, changes and top below /api/v1/; docs/api.md describes them";
     Refused::new(StatusCode::NOT_FOUND, "path", uri.path(), "this version has no such endpoint", remedy)
 }
 

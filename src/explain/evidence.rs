@@ -1,5 +1,7 @@
 //! What there is to know of a name, before anybody judges.
 
+use std::sync::Arc;
+
 use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 
@@ -8,15 +10,16 @@ use super::near::{self, Comparison, Near};
 use super::question::Question;
 use super::reply::{self, Reply};
 use super::{
-    AddressFacts, Changed, EntryFacts, Explanation, FindingFacts, HostFacts, Remedy, Subject, Ttl,
+    AddressFacts, Changed, EntryFacts, Explanation, FindingFacts, HostFacts, LastChange, Remedy, Subject, Ttl,
     UnservedFacts, ZoneFacts, judge,
 };
 use crate::entry::{self, EntryId};
 use crate::finding::{Code, Finding};
+use crate::index::history::Change;
 use crate::index::{Inspected, Standing, UnservedHost};
 use crate::limits;
 use crate::wire::name::{self, Name};
-use crate::zone::answer::Family;
+use crate::zone::answer::{Answers, Family};
 use crate::zone::{Found, Host, Zone};
 
 /// Entries of one host, unserved hosts, and names below a name that are told.
@@ -227,7 +230,7 @@ impl<'s> Evidence<'s> {
                 None => zones.iter().take(MOST).map(|zone| zone.apex().to_string()).collect(),
             },
             ttl: answering.map(|level| self.ttl(level)),
-            changed: answering.map(|level| self.changed(level)),
+            changed: self.changed(answering),
             hosts: self.levels.iter().enumerate().map(|(at, level)| self.host_facts(at, level)).collect(),
             unserved: self.unserved.iter().map(unserved_facts).collect(),
             guard: verdict.guard,
@@ -252,16 +255,21 @@ impl<'s> Evidence<'s> {
         }
     }
 
-    fn changed(&self, level: &Level) -> Changed {
+    fn changed(&self, level: Option<&Level>) -> Option<Changed> {
+        let answering = level.into_iter().flat_map(|level| &level.claims);
         let answering =
-            level.claims.iter().filter(|claim| matches!(claim.standing, Standing::Owns | Standing::Default));
-        Changed {
+            answering.filter(|claim| matches!(claim.standing, Standing::Owns | Standing::Default));
+        let named = || Some(Host { name: self.name.clone()?, wildcard: false });
+        let host = level.map(|level| level.host.clone()).or_else(named);
+        let changed = Changed {
             entry_created: answering.filter_map(|claim| claim.created).max().and_then(time),
             zone_changed: self
                 .zone
-                .filter(|_| self.subject.serving)
+                .filter(|_| self.subject.serving && level.is_some())
                 .and_then(|(zone, _)| time(i64::from(zone.serial()))),
-        }
+            last: host.and_then(|host| self.subject.index.history().last_of(&host)).and_then(last_change),
+        };
+        (changed != Changed::default()).then_some(changed)
     }
 
     fn host_facts(&self, at: usize, level: &Level) -> HostFacts {
@@ -289,6 +297,21 @@ impl<'s> Evidence<'s> {
         }
     }
 }
+
+fn last_change(change: Arc<Change>) -> Option<LastChange> {
+    let addresses = |answers: &Option<Answers>| {
+        let of = |family| answers.iter().flat_map(move |answers| answers.view().addresses(family));
+        of(Family::V4).chain(of(Family::V6)).map(|address| address.to_string()).collect()
+    };
+    Some(LastChange {
+        time: time(i64::from(change.at))?,
+        before: addresses(&change.before),
+        after: addresses(&change.after),
+        entry: change.entry.to_string(),
+        manager: change.provenance.as_ref().and_then(|from| Some(from.manager.as_ref()?.to_string())),
+    })
+}
+
 
 /// Unix seconds as RFC 3339.
 fn time(seconds: i64) -> Option<String> {

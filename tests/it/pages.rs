@@ -132,9 +132,12 @@ fn the_examples_of_the_api_have_the_shape_of_what_it_says() {
     let more = ["--state-dir", state.path().to_str().expect("UTF-8"), "--peers", "127.0.0.1:1"];
     let (directory, program) = served(&text, &more);
     let _ = crate::dig::dig(program.dns(), "a.global");
+    let _ = crate::dig::dig(program.dns(), "x.svc.cluster.local.global");
+    let file = directory.path().join("entries.json");
+    fs::write(&file, text.replace("240.0.0.1", "240.0.0.9")).expect("written");
+    wait_until("a change", || (document(&program, "/api/v1/changes")["last"].as_u64() > Some(0)).then_some(()));
     // A failure, so that there is a last one.
-    let broken = directory.path().join("entries.json");
-    fs::write(&broken, "[").expect("written");
+    fs::write(&file, "[").expect("written");
     program.findings(&[
         ("address-loopback", 1),
         ("address-range", 1),
@@ -149,7 +152,11 @@ fn the_examples_of_the_api_have_the_shape_of_what_it_says() {
     let mut seen = 0;
     for chapter in manual.split("\n## ").skip(2) {
         let endpoint = chapter.lines().next().unwrap_or_default();
-        let path = if endpoint == "names/NAME" { "names/a.global" } else { endpoint };
+        let path = match endpoint {
+            "names/NAME" => "names/a.global",
+            "explain" => "explain?name=a.global&type=A",
+            other => other,
+        };
         let example = chapter.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
         let example: Value = serde_json::from_str(example.expect("an example")).expect(endpoint);
         let real = document(&program, &format!("/api/v1/{path}"));
@@ -169,7 +176,7 @@ fn the_examples_of_the_api_have_the_shape_of_what_it_says() {
         assert_eq!(example, known, "{endpoint}");
         seen += 1;
     }
-    assert_eq!(seen, 6);
+    assert_eq!(seen, 9);
     let status = document(&program, "/api/v1/status");
     let mut rates = document(&program, "/api/v1/rates");
     rates.as_object_mut().expect("an object").remove("sequence");

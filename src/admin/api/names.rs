@@ -153,6 +153,16 @@ impl Search {
     }
 }
 
+/// A host as an entry writes it.
+pub(super) fn host(field: &'static str, text: &str) -> Result<Host, Refused> {
+    let plain = text.strip_prefix("*.").unwrap_or(text);
+    let name = Name::parse(plain.trim_end_matches('.')).map_err(|error| {
+        let remedy = "give a name such as a.example.global, or a wildcard such as *.example.global";
+        Refused::parameter(field, text, error.to_string(), remedy)
+    })?;
+    Ok(Host { name, wildcard: plain.len() < text.len() })
+}
+
 impl Named {
     fn new(host: String, zone: String, answers: AnswersRef<'_>, listed: usize) -> Named {
         let of = |family| answers.addresses(family).take(listed).collect();
@@ -176,12 +186,7 @@ impl Named {
 
     /// One host, whole.
     pub(super) fn find(index: &Index, text: &str) -> Result<Named, Refused> {
-        let plain = text.strip_prefix("*.").unwrap_or(text);
-        let name = Name::parse(plain.trim_end_matches('.')).map_err(|error| {
-            let remedy = "give a name such as a.example.global, or a wildcard such as *.example.global";
-            Refused::parameter("name", text, error.to_string(), remedy)
-        })?;
-        let host = Host { name, wildcard: plain.len() < text.len() };
+        let host = host("name", text)?;
         let found = index.table().with_host(&host, |zone, answers| {
             Named::new(host.to_string(), zone.apex().to_string(), answers, usize::MAX)
         });

@@ -442,7 +442,7 @@
       const explanation = await get("explain", { name, type: byId("explain-type").value });
       result.replaceChildren(...explained(explanation));
     } catch (error) {
-      result.replaceChildren(dim(error.absent ? "Not offered by this version." : error.message));
+      result.replaceChildren(dim(error.message));
     }
   }
   function explained(explanation) {
@@ -517,16 +517,16 @@
     if (absent.delete("changes") || changes.since === 0) byId("changes-rows").replaceChildren();
     const rows = byId("changes-rows");
     // Numbers begin anew with the program.
-    if (page.next < changes.since) { changes.since = 0; return; }
-    for (const change of page.changes) rows.prepend(changeRow(change));
+    if (page.last < changes.since) { changes.since = 0; return; }
+    rows.prepend(...page.changes.map(changeRow));
     while (rows.children.length > CHANGES) rows.lastElementChild.remove();
     if (!rows.children.length) rows.append(make("li", { class: "dim" }, "Nothing has changed yet."));
     else if (page.changes.length) rows.querySelectorAll("li.dim").forEach((row) => row.remove());
-    changes.since = page.next;
+    changes.since = page.last;
   }
   function changeRow(change) {
     const answers = (of) => of ? `${of.addresses.join(" ")} (${of.ttl} s)` : "nothing";
-    const who = [change.object, change.manager].filter(Boolean).join(", by ");
+    const who = [change.entry, change.manager].filter(Boolean).join(", by ");
     return make("li", null, make("time", { class: "dim", datetime: change.time }, change.time), " ", make("span", { class: "mono" }, change.host),
       make("div", { class: "mono" }, `${answers(change.before)} → ${answers(change.after)}`), who ? make("div", { class: "dim" }, who) : null);
   }
@@ -547,14 +547,14 @@
     absent.delete("top");
     const list = (title, rows) => [make("h3", null, title), rows.length ? make("ul", { class: "list" }, ...rows) : dim("None.")];
     const row = (text, count, remedy) => make("li", null, make("span", { class: "mono" }, `${whole.format(count)}  ${text}`), remedy ? make("div", { class: "dim" }, remedy) : null);
-    show(byId("top-rows"), dim(`Of the last ${duration(top.window)}${top.sampleRate && top.sampleRate !== 1 ? `, sampled at ${top.sampleRate}` : ""}.`),
-      ...list("Names", top.names.map((of) => row(of.name, of.count))),
-      ...list("Suffixes of names that do not exist", top.missing.map((of) => row(of.suffix, of.count, of.remedy))),
-      ...list("Clients", top.clients.map((of) => row(of.prefix, of.count))));
+    show(byId("top-rows"), dim(`About ${whole.format(top.queries)} queries of the last ${duration(top.seconds)}.`),
+      ...list("Names", top.names.map((of) => row(of.name, of.queries))),
+      ...list("Suffixes of names that do not exist", top.nxdomainSuffixes.map((of) => row(of.suffix, of.queries, of.remedy))),
+      ...list("Clients", top.clients.map((of) => row(of.client, of.queries))));
   }
   function offered(name, error, parent, tag) {
     if (error.absent) absent.set(name, performance.now());
-    show(parent, make(tag, { class: "dim" }, error.absent ? "Not offered by this version." : error.message));
+    show(parent, make(tag, { class: "dim" }, error.message));
   }
 
   // ---- Rounds
