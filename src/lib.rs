@@ -11,11 +11,13 @@
 //!                  ├→ stub::controller → engine ─┬→ survey → layout → plan → {corefile, kube_dns, openshift, …}
 //!                  │                             ├→ decide → record
 //!                  │                             └→ write, probe
+//!                  ├→ events (findings as Kubernetes Events: desk → ledger, teller)
 //!                  ├→ state (entries on disk ⇄ index, through the feeds of the sources)
 //!                  ├→ admin → metrics
 //!                  ├→ export (the table as text)
 //!                  └→ compare (another server's answers and ours)
 //! client: one question to one server, for compare and stub::probe
+//! kubernetes: Lease, Events and limits of calls, for events and stub
 //! lifecycle, limits, panics, telemetry, finding: leaves that anyone above `zone` may use
 //! ```
 //!
@@ -31,7 +33,7 @@
 //!
 //! One **stub domain**: [`stub::survey`] reads what cluster DNS is made of, [`stub::layout`] finds the places,
 //! [`stub::plan`] says what has to change there, [`stub::decide`] what follows from what was recorded; [`stub::write`]
-//! is the only file that writes to the cluster, and [`stub::probe`] proves it.
+//! is the only file that writes what cluster DNS reads, and [`stub::probe`] proves it.
 //!
 //! # Rules
 //!
@@ -49,9 +51,11 @@ pub mod client;
 pub mod compare;
 pub mod config;
 pub mod entry;
+pub mod events;
 pub mod export;
 pub mod finding;
 pub mod index;
+pub mod kubernetes;
 pub mod lifecycle;
 pub mod limits;
 pub mod metrics;

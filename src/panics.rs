@@ -14,6 +14,7 @@
 //! | `findings` | a count, until the next change | it only reads |
 //! | `state` | a save or a look | files are replaced whole, and unfinished ones are swept |
 //! | `stub-domains` | a round; the controller begins anew | it has to survive a kill at any time: its record is in the cluster |
+//! | `events` | an Event, perhaps; the teller begins anew | what it has told is in the cluster |
 //! | `admin` | a connection | pages only read |
 //! | `index` | changes, until the program has been started again | see below |
 //! | `other` | a task of a library, and what it did | who waits for it gets an error, and tries again |
@@ -72,6 +73,8 @@ pub enum Place {
     State,
     /// The controller of the stub domains.
     StubDomains,
+    /// The teller of Events.
+    Events,
     /// A connection of the admin listener.
     Admin,
     /// A task that a library has started.
@@ -80,7 +83,7 @@ pub enum Place {
 
 impl Place {
     /// Every place, in the order of its number.
-    pub const ALL: [Place; 17] = [
+    pub const ALL: [Place; 18] = [
         Place::Udp,
         Place::Tcp,
         Place::Grpc,
@@ -96,6 +99,7 @@ impl Place {
         Place::Findings,
         Place::State,
         Place::StubDomains,
+        Place::Events,
         Place::Admin,
         Place::Other,
     ];
@@ -118,6 +122,7 @@ impl Place {
             Place::Findings => "findings",
             Place::State => "state",
             Place::StubDomains => "stub-domains",
+            Place::Events => "events",
             Place::Admin => "admin",
             Place::Other => "other",
         }

@@ -49,6 +49,7 @@ fn config(sources: Sources) -> Config {
         lameduck: Duration::ZERO,
         metrics_compat: MetricsCompat::Off,
         stub_domains: None,
+        events: false,
         state: None,
         cookies: None,
         rate_limit: None,

@@ -10,6 +10,7 @@ mod dig;
 mod disk;
 mod docs;
 mod encrypted;
+mod events;
 mod export;
 mod faults;
 mod grpc;
