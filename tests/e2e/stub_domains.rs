@@ -137,11 +137,11 @@ fn from_an_untouched_corefile_manage_alone_makes_names_resolve() {
         program.terminate();
         let program = scene.manage(&[]);
         scene.wait_for_state(&program, "cluster-dns", "Verified");
-        let leads = || program.metric("globaldns_stub_domains_leader", &[]) == Some(1.0);
-        wait_until("it leads", DEADLINE, leads);
+        let metric = |name: &str, labels: &[(&str, &str)]| scene.dns.inside(|| program.metric(name, labels));
+        wait_until("it leads", DEADLINE, || metric("globaldns_stub_domains_leader", &[]) == Some(1.0));
         wait_until("it has looked and proved", DEADLINE, || {
             let labels = [("layer", "cluster-dns"), ("result", "proved")];
-            program.metric("globaldns_stub_domains_proofs_total", &labels) >= Some(1.0)
+            metric("globaldns_stub_domains_proofs_total", &labels) >= Some(1.0)
         });
         // It renews its Lease after it has told.
         let renewed = || plane.cluster.get(LEASE)["spec"]["renewTime"].clone();
