@@ -3,6 +3,8 @@
 //! The control plane (sources, admin, findings) runs on the calling thread's runtime, DNS over TCP on a runtime of
 //! its own and DNS over UDP on plain threads: a slow scrape or a large relist must not delay an answer.
 
+mod aside;
+mod events;
 mod findings;
 mod listeners;
 mod sources;
@@ -24,6 +26,7 @@ use crate::admin::peers::{Instance, Peers};
 use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigError, CookieSecrets, MetricsCompat, Pages, TableConfig};
 use crate::entry::Rules;
+use crate::events::Desk;
 use crate::index::{Index, Partition};
 use crate::insight::Insight;
 use crate::lifecycle::{Readiness, unix_now};
@@ -236,8 +239,8 @@ pub struct Running {
     connections: Arc<Connections>,
     udp: Option<udp::Workers>,
     data: Option<tokio::runtime::Runtime>,
-    stop_stub_domains: CancellationToken,
-    stub_domains: Option<std::thread::JoinHandle<()>>,
+    stop_asides: CancellationToken,
+    asides: Vec<std::thread::JoinHandle<()>>,
     keeper: Option<Keeper>,
     insight: Insight,
 }
@@ -288,8 +291,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         connections: connections.clone(),
         udp: None,
         data: None,
-        stop_stub_domains: CancellationToken::new(),
-        stub_domains: None,
+        stop_asides: CancellationToken::new(),
+        asides: Vec::new(),
         keeper: None,
         insight,
     };
@@ -364,12 +367,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let stop_files = running.stop_files.clone();
     let reached_at = sources::start(&config, &core, access.as_ref(), feeds, &responder, stop_files).await?;
     if let (Some(settings), Some(access)) = (&config.stub_domains, &access) {
-        let stop = &running.stop_stub_domains;
-        running.stub_domains =
-            Some(stub_domains::start(&config, settings, access, reached_at, &metrics, stop).await?);
+        let stop = &running.stop_asides;
+        running
+            .asides
+            .push(stub_domains::start(&config, settings, access, reached_at, &metrics, stop).await?);
+    }
+    let desk = config.events.then(Arc::<Desk>::default);
+    if let (Some(desk), Some(access)) = (&desk, &access) {
+        let stop = &running.stop_asides;
+        running.asides.push(events::start(&config, access, desk.clone(), &metrics, stop).await?);
     }
     let (index, broken) = (core.index.clone(), running.broken.clone());
-    let watch = move || findings::watch(index.clone(), metrics.clone(), broken.clone());
+    let watch = move || findings::watch(index.clone(), metrics.clone(), desk.clone(), broken.clone());
     tokio::spawn(panics::restarted(Place::Findings, watch));
     drop(started);
     Ok(running)
@@ -427,18 +436,17 @@ impl Running {
     /// queries answered.
     pub async fn stop(mut self, lameduck: Duration) {
         self.readiness.drain();
-        self.stop_stub_domains.cancel();
+        self.stop_asides.cancel();
         if let Some(keeper) = &self.keeper {
             keeper.hurry();
         }
         tokio::time::sleep(lameduck).await;
         // Beside all the rest: a disk may be slow.
         let saved = self.keeper.take().map(|keeper| tokio::task::spawn_blocking(|| keeper.finish()));
-        if let Some(stub_domains) = self.stub_domains.take() {
-            // Others may write at once if it can release its Lease, and in a while if the API server is away.
-            let ended = tokio::task::spawn_blocking(|| stub_domains.join());
-            let _ = tokio::time::timeout(RELEASE_LIMIT, ended).await;
-        }
+        // Others may write at once if these can release their Leases, and in a while if the API server is away.
+        let asides = std::mem::take(&mut self.asides);
+        let ended = tokio::task::spawn_blocking(|| asides.into_iter().for_each(|aside| drop(aside.join())));
+        let _ = tokio::time::timeout(RELEASE_LIMIT, ended).await;
         self.drain.cancel();
         if tokio::time::timeout(DRAIN_LIMIT, self.connections.drained()).await.is_err() {
             tracing::warn!("replies were still in flight; closing their connections");
@@ -466,7 +474,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop_stub_domains.cancel();
+        self.stop_asides.cancel();
         self.stop_files.store(true, Ordering::Relaxed);
         self.stop_certificates.store(true, Ordering::Relaxed);
         self.stop_admin.cancel();

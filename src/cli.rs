@@ -11,9 +11,9 @@ mod export;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fuzz;
 mod hints;
+mod insight;
 mod output;
 mod pages;
-mod insight;
 mod plugin;
 mod serve;
 mod stub_domains;

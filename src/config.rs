@@ -119,6 +119,8 @@ pub struct Config {
     pub metrics_compat: MetricsCompat,
     /// `--stub-domains`; `None` for `off`.
     pub stub_domains: Option<StubDomains>,
+    /// `--events` (F4).
+    pub events: bool,
     /// `--state-dir`.
     pub state: Option<State>,
     /// `--cookies`; `None` for `off`.

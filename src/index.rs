@@ -37,8 +37,8 @@ use crate::zone::answer::{Answers, AnswersRef};
 use crate::zone::extra::Extra;
 use crate::zone::{Host, Stale, Table};
 use arena::{Arena, Number};
-pub use inspect::{Inspected, Standing, UnservedHost};
 use history::{History, MOST_OF_A_LIST};
+pub use inspect::{Inspected, Standing, UnservedHost};
 pub use packed::Packed;
 use packed::{ClaimView, Paths, View};
 

@@ -11,6 +11,7 @@
 //!                  ├→ stub::controller → engine ─┬→ survey → layout → plan → {corefile, kube_dns, openshift, …}
 //!                  │                             ├→ decide → record
 //!                  │                             └→ write, probe
+//!                  ├→ events (findings as Kubernetes Events: desk → ledger, teller)
 //!                  ├→ state (entries on disk ⇄ index, through the feeds of the sources)
 //!                  ├→ insight (what is asked, beside the answers: taps of serve → top lists, query log)
 //!                  ├→ admin → metrics
@@ -19,6 +20,7 @@
 //!                  ├→ explain (why a name resolves, or does not: from index, zone and responder)
 //!                  └→ check (what entries, ranges and the world say together; places in files)
 //! client: one question to one server, for compare and stub::probe
+//! kubernetes: Lease, Events and limits of calls, for events and stub
 //! lifecycle, limits, panics, telemetry, finding: leaves that anyone above `zone` may use
 //! ```
 //!
@@ -37,7 +39,7 @@
 //!
 //! One **stub domain**: [`stub::survey`] reads what cluster DNS is made of, [`stub::layout`] finds the places,
 //! [`stub::plan`] says what has to change there, [`stub::decide`] what follows from what was recorded; [`stub::write`]
-//! is the only file that writes to the cluster, and [`stub::probe`] proves it.
+//! is the only file that writes what cluster DNS reads, and [`stub::probe`] proves it.
 //!
 //! # Rules
 //!
@@ -56,11 +58,13 @@ pub mod client;
 pub mod compare;
 pub mod config;
 pub mod entry;
+pub mod events;
 pub mod explain;
 pub mod export;
 pub mod finding;
 pub mod index;
 pub mod insight;
+pub mod kubernetes;
 pub mod lifecycle;
 pub mod limits;
 pub mod metrics;

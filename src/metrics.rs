@@ -5,6 +5,7 @@
 
 mod certificate;
 mod coredns;
+mod events;
 mod family;
 mod insight;
 mod state;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
+use crate::events::tally as told;
 use crate::finding::Code;
 use crate::index::Index;
 use crate::insight::Insight;
@@ -320,6 +322,7 @@ pub struct Metrics {
     tcp: Arc<TcpCounters>,
     findings: Mutex<Vec<(Code, u64)>>,
     stub_domains: OnceLock<Tally>,
+    events: OnceLock<told::Tally>,
     /// Which transports are served beside those that always are.
     served: [AtomicBool; TRANSPORTS.len()],
     certificate: OnceLock<Arc<CertificateCounters>>,
@@ -379,6 +382,7 @@ impl Metrics {
             tcp: Arc::default(),
             findings: Mutex::default(),
             stub_domains: OnceLock::new(),
+            events: OnceLock::new(),
             served: Default::default(),
             certificate: OnceLock::new(),
             coredns: OnceLock::new(),
@@ -413,6 +417,11 @@ impl Metrics {
     /// The counts of stub domains; from now on they are shown.
     pub fn stub_domains(&self) -> Tally {
         self.stub_domains.get_or_init(Tally::default).clone()
+    }
+
+    /// The counts of Events; from now on they are shown.
+    pub fn events(&self) -> told::Tally {
+        self.events.get_or_init(told::Tally::default).clone()
     }
 
     /// DNS is served over this transport, too: from now on its counts are shown.
@@ -487,6 +496,9 @@ impl Metrics {
         families.extend(program());
         if let Some(tally) = self.stub_domains.get() {
             families.extend(stub_domains::families(tally));
+        }
+        if let Some(tally) = self.events.get() {
+            families.extend(events::families(tally));
         }
         if let Some(counters) = self.certificate.get() {
             families.extend(certificate::families(counters));

@@ -14,6 +14,7 @@
 //! | `findings` | a count, until the next change | it only reads |
 //! | `state` | a save or a look | files are replaced whole, and unfinished ones are swept |
 //! | `stub-domains` | a round; the controller begins anew | it has to survive a kill at any time: its record is in the cluster |
+//! | `events` | an Event, perhaps; the teller begins anew | what it has told is in the cluster |
 //! | `admin` | a connection | pages only read |
 //! | `insight` | what it was about to count or to log | it begins again with what waits |
 //! | `index` | changes, until the program has been started again | see below |
@@ -73,6 +74,8 @@ pub enum Place {
     State,
     /// The controller of the stub domains.
     StubDomains,
+    /// The teller of Events.
+    Events,
     /// A connection of the admin listener.
     Admin,
     /// A thread that looks at queries (chapter I).
@@ -83,7 +86,7 @@ pub enum Place {
 
 impl Place {
     /// Every place, in the order of its number.
-    pub const ALL: [Place; 18] = [
+    pub const ALL: [Place; 19] = [
         Place::Udp,
         Place::Tcp,
         Place::Grpc,
@@ -99,6 +102,7 @@ impl Place {
         Place::Findings,
         Place::State,
         Place::StubDomains,
+        Place::Events,
         Place::Admin,
         Place::Insight,
         Place::Other,
@@ -122,6 +126,7 @@ impl Place {
             Place::Findings => "findings",
             Place::State => "state",
             Place::StubDomains => "stub-domains",
+            Place::Events => "events",
             Place::Admin => "admin",
             Place::Insight => "insight",
             Place::Other => "other",

@@ -15,7 +15,6 @@ pub mod engine;
 mod fixture;
 pub mod kube_dns;
 pub mod layout;
-pub mod lease;
 pub mod openshift;
 pub mod plan;
 pub mod probe;

@@ -269,7 +269,13 @@ async fn top(State(api): State<Api>, uri: Uri) -> Result<Json<Top>, Refused> {
     parameters.done(&["limit"])?;
     let lists = api.metrics.top_lists().ok_or_else(|| {
         let remedy = "start globaldns with --top-lists on";
-        Refused::new(StatusCode::NOT_FOUND, "path", uri.path(), "there are no top lists: --top-lists is off", remedy)
+        Refused::new(
+            StatusCode::NOT_FOUND,
+            "path",
+            uri.path(),
+            "there are no top lists: --top-lists is off",
+            remedy,
+        )
     })?;
     Ok(Json(lists.read(limit)))
 }

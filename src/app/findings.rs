@@ -1,4 +1,4 @@
-//! New findings reach the log and the metrics (F1).
+//! New findings reach the log, the metrics (F1) and Events (F4): one search for all.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasher;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::{Desk, Round};
 use crate::finding::{Code, Finding, Severity};
 use crate::index::Index;
 use crate::metrics::Metrics;
@@ -18,9 +19,14 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The most findings logged at once.
 const LOGGED: usize = 50;
 
-/// Counts findings for the metrics and logs new ones (F1), at most once a second and only after changes. Also looks
-/// whether the index is broken.
-pub(super) async fn watch(index: Arc<Index>, metrics: Arc<Metrics>, broken: CancellationToken) {
+/// Counts findings for the metrics and logs new ones (F1), at most once a second and only after changes, or when Events ask
+/// for more. Also looks whether the index is broken.
+pub(super) async fn watch(
+    index: Arc<Index>,
+    metrics: Arc<Metrics>,
+    desk: Option<Arc<Desk>>,
+    broken: CancellationToken,
+) {
     let hasher = RandomState::default();
     let mut known: HashSet<u64> = HashSet::new();
     let mut seen = None;
@@ -33,20 +39,27 @@ pub(super) async fn watch(index: Arc<Index>, metrics: Arc<Metrics>, broken: Canc
             broken.cancel();
             return;
         }
-        if seen == Some(version) {
+        // Before every source has been heard, most of what seems to be missing is not.
+        let desk = desk.as_ref().filter(|_| index.table().is_complete());
+        let asked = desk.is_some_and(|desk| desk.wants_search());
+        if seen == Some(version) && !asked {
             continue;
         }
         seen = Some(version);
         // Of a large mesh this takes a while: events must not wait for it.
         let source = index.clone();
         let hasher = hasher.clone();
+        let round = desk.and_then(|desk| desk.begin());
         let search = move || {
-            let seen = panics::contain(Place::Findings, || Seen::search(&source, hasher, &known));
+            let seen = panics::contain(Place::Findings, || Seen::search(&source, hasher, &known, round));
             (seen, known)
         };
         let Ok((found, before)) = tokio::task::spawn_blocking(search).await else { return };
         known = before;
-        let Some(Seen { counts, hashes, news, first }) = found else { continue };
+        let Some(Seen { counts, hashes, news, first, round }) = found else { continue };
+        if let (Some(desk), Some(round)) = (desk, round) {
+            desk.finish(round, index.version() == version);
+        }
         for finding in &first {
             tracing::warn!(code = finding.code.as_str(), object = finding.object, "{finding}");
         }
@@ -66,11 +79,12 @@ struct Seen {
     /// How many are new, and the first of them.
     news: usize,
     first: BTreeSet<Finding>,
+    round: Option<Round>,
 }
 
 impl Seen {
-    fn search(index: &Index, hasher: RandomState, known: &HashSet<u64>) -> Seen {
-        let mut seen = Seen::default();
+    fn search(index: &Index, hasher: RandomState, known: &HashSet<u64>, round: Option<Round>) -> Seen {
+        let mut seen = Seen { round, ..Seen::default() };
         index.search(&mut |finding| seen.see(finding, &hasher, known));
         seen
     }
@@ -81,6 +95,9 @@ impl Seen {
             return;
         }
         *self.counts.entry(finding.code).or_default() += 1;
+        if let Some(round) = &mut self.round {
+            round.see(&finding);
+        }
         if finding.code.severity() == Severity::Info || known.contains(&hash) {
             return;
         }

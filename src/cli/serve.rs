@@ -201,6 +201,12 @@ pub(super) struct Serve {
         value_parser = duration, help_heading = "Stub domains"
     )]
     stub_domains_timeout: Duration,
+    /// Write a Kubernetes Event about each entry of the cluster that has a finding of severity error or warning, so that
+    /// `kubectl describe` shows it
+    #[arg(
+        long, env = "GLOBALDNS_EVENTS", value_parser = BoolishValueParser::new(), help_heading = "Findings"
+    )]
+    events: bool,
 
     /// error, warn, info, debug, trace, or a filter such as globaldns=debug,kube_client=warn
     #[arg(
@@ -279,6 +285,12 @@ impl Serve {
             }
             table.advertise_service.get_or_insert_with(ServiceName::usual);
         }
+        if self.events && table.sources.cluster.is_none() {
+            return Err(ConfigError(
+                "--events needs a cluster, and with --file alone none is contacted; add --kubernetes"
+                    .to_owned(),
+            ));
+        }
         let nsid = self.nsid.map_or_else(|| host_name(MAX_NSID), String::into_bytes);
         if nsid.len() > MAX_NSID {
             return Err(ConfigError(format!(
@@ -345,6 +357,7 @@ impl Serve {
                 edit_managed: self.stub_domains_edit_managed,
                 timeout: self.stub_domains_timeout,
             }),
+            events: self.events,
             state: self.state_dir.map(|directory| State { directory, max_age: self.state_max_age }),
             cookies: clients.cookies,
             rate_limit: clients.rate_limit,

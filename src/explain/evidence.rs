@@ -10,8 +10,8 @@ use super::near::{self, Comparison, Near};
 use super::question::Question;
 use super::reply::{self, Reply};
 use super::{
-    AddressFacts, Changed, EntryFacts, Explanation, FindingFacts, HostFacts, LastChange, Remedy, Subject, Ttl,
-    UnservedFacts, ZoneFacts, judge,
+    AddressFacts, Changed, EntryFacts, Explanation, FindingFacts, HostFacts, LastChange, Remedy, Subject,
+    Ttl, UnservedFacts, ZoneFacts, judge,
 };
 use crate::entry::{self, EntryId};
 use crate::finding::{Code, Finding};
@@ -311,7 +311,6 @@ fn last_change(change: Arc<Change>) -> Option<LastChange> {
         manager: change.provenance.as_ref().and_then(|from| Some(from.manager.as_ref()?.to_string())),
     })
 }
-
 
 /// Unix seconds as RFC 3339.
 fn time(seconds: i64) -> Option<String> {

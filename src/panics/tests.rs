@@ -53,6 +53,7 @@ fn config(sources: Sources) -> Config {
         metrics_compat: MetricsCompat::Off,
         pages: None,
         stub_domains: None,
+        events: false,
         state: None,
         cookies: None,
         rate_limit: None,

@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder;
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::api::{Api, ApiResource, GroupVersionKind, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::runtime::watcher::{self, Event};
 
 pub use client::{Access, AccessError, Later};
@@ -264,8 +265,7 @@ impl Cluster {
 
     /// ServiceEntries in one version, of the namespace or of all.
     fn api(&self, client: &Client, version: &str) -> Api<Object> {
-        let resource =
-            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, version, KIND), PLURAL);
+        let resource = resource(version);
         match &self.namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
@@ -389,6 +389,36 @@ fn describe_call(verb: &str, resource: &str, error: &kube::Error) -> (Trouble, S
         _ => format!("verb \"{verb}\" on {resource} failed: {cause}"),
     };
     (trouble, what)
+}
+
+fn resource(version: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, version, KIND), PLURAL)
+}
+
+/// One ServiceEntry as others refer to it, with its uid; `None` if there is none.
+pub(crate) async fn reference(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> kube::Result<Option<ObjectReference>> {
+    for version in VERSIONS {
+        let resource = resource(version);
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        // What is not there in one version is not there, or that version is not.
+        let found = match api.get_metadata(name).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => continue,
+            found => found?,
+        };
+        return Ok(Some(ObjectReference {
+            api_version: Some(resource.api_version),
+            kind: Some(resource.kind),
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            uid: found.metadata.uid,
+            ..ObjectReference::default()
+        }));
+    }
+    Ok(None)
 }
 
 /// Whether a new watcher is needed, which lists again. This one does so by itself after a 410 event; but it goes on

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::{Notify, watch};
@@ -19,11 +19,15 @@ use tokio_util::sync::CancellationToken;
 use super::Stub;
 use super::engine::{Engine, Right, Seen, Settings};
 use super::layout::Place;
-use super::lease::{self, Leadership};
-use super::record::State;
+use super::record::{self, Entry, State};
 use super::survey::Key;
 use super::tally::{AtPlace, Tally};
-use super::write::{MANAGER, WriteError, Writer};
+use super::write::{WriteError, Writer};
+use crate::kubernetes::CallError;
+use crate::kubernetes::lease::Leadership;
+use crate::kubernetes::recorder::{self, Notice, Recorder};
+use crate::kubernetes::troubles::Troubles;
+use crate::source::advertise::ServiceName;
 use crate::source::cluster::paced;
 
 /// How often everything is looked at even if nothing was heard.
@@ -34,8 +38,8 @@ const UNDER_WAY: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(5);
 /// After somebody else wrote in between; twice as long each time, up to [`RETRY`].
 const AGAIN: Duration = Duration::from_millis(50);
-/// Longest wait for an Event to be taken.
-const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A state that is older is no news for a replica that has just begun: whoever wrote then told it then.
+const NEWS: SignedDuration = SignedDuration::from_mins(5);
 
 /// How far the controller goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +74,7 @@ pub struct Controller {
     watches: Watches,
     /// What was last said about each place.
     said: HashMap<String, (State, String)>,
-    /// What was last said about each thing that does not work.
-    troubles: HashMap<&'static str, String>,
+    troubles: Troubles,
     /// Looks in a row that somebody else's write made useless.
     stale: u32,
 }
@@ -80,13 +83,12 @@ impl Controller {
     /// A controller that has not looked yet.
     pub fn new(client: Client, options: Options, tally: Tally) -> Controller {
         let writer = Writer::new(client.clone(), &options.namespace, false);
-        let reporter =
-            Reporter { controller: MANAGER.to_owned(), instance: Some(options.settings.identity.clone()) };
         let right = match options.mode {
             Mode::Plan => Right::Never,
             Mode::Manage => Right::Lease(Box::new(Leadership::new(
                 client.clone(),
                 &options.namespace,
+                record::NAME,
                 options.settings.identity.clone(),
                 options.lease,
             ))),
@@ -94,12 +96,12 @@ impl Controller {
         let settings = options.settings.clone();
         Controller {
             engine: Engine::new(client.clone(), writer, settings, right, tally.clone()),
-            recorder: Recorder::new(client.clone(), reporter),
+            recorder: Recorder::new(client.clone(), options.settings.identity.clone()),
             watches: Watches::new(client),
             options,
             tally,
             said: HashMap::new(),
-            troubles: HashMap::new(),
+            troubles: Troubles::new("stub domains"),
             stale: 0,
         }
     }
@@ -140,7 +142,7 @@ impl Controller {
     async fn look(&mut self, wanted: Option<&Stub>, leads: bool) -> Duration {
         match self.engine.step(wanted).await {
             Ok(seen) => {
-                self.troubles.remove("look");
+                self.troubles.over("look");
                 self.stale = 0;
                 self.told(&seen, leads).await;
                 let busy = seen.iter().any(|layer| !layer.entry.state.is_final());
@@ -152,7 +154,7 @@ impl Controller {
                 AGAIN.saturating_mul(1 << (self.stale - 1).min(7)).min(RETRY)
             }
             Err(error) => {
-                self.complain("look", format!("{error:#}; retrying"));
+                self.troubles.complain("look", format!("{error:#}; retrying"));
                 RETRY
             }
         }
@@ -162,26 +164,18 @@ impl Controller {
     async fn leads(&mut self) -> bool {
         let leads = match self.engine.may_write().await {
             Ok(leads) => {
-                self.troubles.remove("lease");
+                self.troubles.over("lease");
                 leads
             }
             Err(error) => {
-                let lease = format!("the Lease {}/{}", self.options.namespace, lease::NAME);
+                let lease = format!("the Lease {}/{}", self.options.namespace, record::NAME);
                 let remedy = "this replica writes nothing without it";
-                self.complain("lease", format!("{lease}: {error}; {remedy}; retrying"));
+                self.troubles.complain("lease", format!("{lease}: {error}; {remedy}; retrying"));
                 false
             }
         };
         self.tally.set_leads(leads);
         leads
-    }
-
-    /// One line per thing and change.
-    fn complain(&mut self, about: &'static str, what: String) {
-        if self.troubles.get(about) != Some(&what) {
-            tracing::warn!("stub domains: {what}");
-            self.troubles.insert(about, what);
-        }
     }
 
     /// Metrics, log and Events of what has changed.
@@ -211,32 +205,31 @@ impl Controller {
             } else {
                 tracing::warn!(%place, role, state = state.as_str(), "stub domains: {message}");
             }
-            if leads && state.is_final() {
-                self.publish(&place, state, &message).await;
+            if leads && state.is_final() && (before.is_some() || is_news(&layer.entry)) {
+                self.publish(&place, &layer.entry).await;
             }
         }
     }
 
-    async fn publish(&mut self, place: &str, state: State, message: &str) {
-        let Some(service) = &self.options.service else { return };
-        let about = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            name: Some(service.clone()),
-            namespace: Some(self.options.namespace.clone()),
-            ..ObjectReference::default()
+    async fn publish(&mut self, place: &str, entry: &Entry) {
+        let Some(name) = self.options.service.clone() else { return };
+        let service = ServiceName { namespace: self.options.namespace.clone(), name };
+        let about = self.recorder.service(&service).await;
+        let since = entry.since.map(|since| since.to_string()).unwrap_or_default();
+        let notice = Notice {
+            about,
+            warning: !entry.state.is_good(),
+            reason: format!("StubDomains{}", entry.state.as_str()),
+            action: "StubDomains",
+            note: format!("{place}: {}", entry.message),
+            key: recorder::key([place, &entry.message, &since]),
         };
-        let event = Event {
-            type_: if state.is_good() { EventType::Normal } else { EventType::Warning },
-            reason: format!("StubDomains{}", state.as_str()),
-            note: Some(shorten(&format!("{place}: {message}"))),
-            action: "StubDomains".to_owned(),
-            secondary: None,
-        };
-        match tokio::time::timeout(EVENT_TIMEOUT, self.recorder.publish(&event, &about)).await {
-            Ok(Ok(())) => drop(self.troubles.remove("event")),
-            Ok(Err(error)) => self.complain("event", format!("an Event was not taken: {error}")),
-            Err(_) => tracing::debug!("an Event was not taken in time"),
+        match self.recorder.write(&notice).await {
+            Ok(_) => drop(self.troubles.over("event")),
+            Err(error @ CallError::Api { .. }) => {
+                self.troubles.complain("event", format!("an Event was not taken: {error}"));
+            }
+            Err(error) => tracing::debug!("an Event was not taken: {error}"),
         }
     }
 }
@@ -245,10 +238,9 @@ fn is_stale(error: &WriteError) -> bool {
     matches!(error, WriteError::Stale(_))
 }
 
-/// An Event's note has at most 1,024 octets.
-fn shorten(note: &str) -> String {
-    let end = note.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 1000).last();
-    note[..end.unwrap_or(0)].to_owned()
+/// Whether a state may be one that nobody has told yet.
+fn is_news(entry: &Entry) -> bool {
+    entry.since.is_some_and(|since| Timestamp::now().duration_since(since) < NEWS)
 }
 
 /// Watches of the ConfigMaps a plan was made from.

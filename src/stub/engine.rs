@@ -10,7 +10,6 @@ use kube::Client;
 
 use super::decide::{Action, decide};
 use super::layout::{Layer, Place, layers};
-use super::lease::Leadership;
 use super::plan::{Change, Outcome, Planned, plan};
 use super::probe::{self, Asked, Verdict};
 use super::record::{Entry, Record, State, fingerprint};
@@ -18,6 +17,7 @@ use super::survey::Survey;
 use super::tally::Tally;
 use super::write::{Loaded, WriteError, Writer};
 use super::{Ours, Stub};
+use crate::kubernetes::lease::Leadership;
 
 /// How long an edit may take to be proved: kubelet brings a ConfigMap within about 90 s, CoreDNS looks every 30 s.
 pub const PROOF_LIMIT: Duration = Duration::from_secs(180);
@@ -53,7 +53,7 @@ impl Right {
         match self {
             Right::Never => Ok(false),
             Right::Always => Ok(true),
-            Right::Lease(leadership) => Ok(leadership.hold().await?.is_some_and(|end| end > Instant::now())),
+            Right::Lease(leadership) => Ok(leadership.holds().await?),
         }
     }
 }
@@ -521,6 +521,6 @@ fn last_writer(survey: &Survey, layer: &Layer) -> Option<String> {
         place => survey.config_map(place.config_map()?).map(|map| &map.metadata),
     }?;
     let entries = metadata.managed_fields.iter().flatten();
-    let others = entries.filter(|entry| entry.manager.as_deref() != Some(super::write::MANAGER));
+    let others = entries.filter(|entry| entry.manager.as_deref() != Some(crate::kubernetes::MANAGER));
     others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.clone()
 }

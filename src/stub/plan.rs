@@ -13,8 +13,8 @@ use super::edit::Edit;
 use super::emit;
 use super::layout::{Environment, Family, Layer, Neighbour, Place, STUB_DOMAINS, Version, layers, writers};
 use super::survey::Survey;
-use super::write::MANAGER;
 use super::{DNS_PORT, Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
+use crate::kubernetes::MANAGER;
 use crate::zone::reverse;
 
 /// CoreDNS before this release has no `forward` that can be relied on.

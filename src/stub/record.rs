@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Ours, Stub};
 use crate::wire::name::Name;
 
-/// The ConfigMap's name, in our own namespace.
+/// The ConfigMap's name, in our own namespace; the Lease's, too.
 pub const NAME: &str = "globaldns-stub-domains";
 /// Its one key.
 pub const KEY: &str = "record.json";

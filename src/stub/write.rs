@@ -1,11 +1,10 @@
-//! The only file that writes to the cluster.
+//! The only file that writes what cluster DNS reads, and our record of that.
 //!
 //! Every write carries the resource version of the object it was planned from, so nobody's edit in between is lost:
 //! the API server says 409, and the plan is made anew. A key of our own in a shared ConfigMap is written by
 //! server-side apply without force; a Corefile never is, for applying a scalar takes it from its owner.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{
@@ -18,14 +17,11 @@ use super::layout::{Layer, Place, STUB_DOMAINS};
 use super::plan::Change;
 use super::record::{self, Record};
 use super::survey::{Key, Survey, custom_dns_config, openshift_dns, rights};
+use crate::kubernetes::{CALL_TIMEOUT, CallError, MANAGER, creating, is_not_found, is_owned, within};
 use crate::source::cluster::cause;
 
-/// The name our writes go by in `managedFields`.
-pub const MANAGER: &str = "globaldns";
 /// On a ConfigMap that would not exist without us: it goes with our last key.
 const CREATED: &str = "globaldns.io/created";
-/// Longest wait for one write.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a write did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +58,23 @@ pub enum WriteError {
         why: String,
     },
     /// It may or may not have been written.
-    #[error("writing {0}: no answer within {limit} s", limit = WRITE_TIMEOUT.as_secs())]
+    #[error("writing {0}: no answer within {limit} s", limit = CALL_TIMEOUT.as_secs())]
     Timeout(String),
+}
+
+impl From<CallError> for WriteError {
+    fn from(error: CallError) -> WriteError {
+        match error {
+            CallError::Stale(what) => WriteError::Stale(what),
+            CallError::Timeout(what) => WriteError::Timeout(what),
+            CallError::Api { what, error } => match *error {
+                kube::Error::Api(status) if is_owned(&status) => {
+                    WriteError::Owned { place: what, owner: status.message.clone() }
+                }
+                error => WriteError::Api { what, error: Box::new(error) },
+            },
+        }
+    }
 }
 
 fn remedy(error: &kube::Error) -> &'static str {
@@ -266,47 +277,6 @@ impl Writer {
     }
 }
 
-/// One call for an object that was there, with a limit, and what went wrong in our words.
-pub(super) async fn within<T>(
-    what: &str,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, WriteError> {
-    creating(what, call).await.map_err(|error| match error {
-        // Deleted since the survey.
-        WriteError::Api { what, error } if is_not_found(&error) => WriteError::Stale(what),
-        error => error,
-    })
-}
-
-/// The same for an object that was not there: what is not found then is its namespace.
-pub(super) async fn creating<T>(
-    what: &str,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, WriteError> {
-    match tokio::time::timeout(WRITE_TIMEOUT, call).await {
-        Err(_) => Err(WriteError::Timeout(what.to_owned())),
-        Ok(done) => done.map_err(|error| failed(what, error)),
-    }
-}
-
-fn failed(what: &str, error: kube::Error) -> WriteError {
-    let what = what.to_owned();
-    match error {
-        // Server-side apply says 409 for an owner as well as for a version.
-        kube::Error::Api(status) if status.is_conflict() && status.message.contains("conflict with") => {
-            WriteError::Owned { place: what, owner: status.message.clone() }
-        }
-        kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => {
-            WriteError::Stale(what)
-        }
-        error => WriteError::Api { what, error: Box::new(error) },
-    }
-}
-
-fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found())
-}
-
 /// `live` with a field of its `spec` as `text` says in JSON, or without it.
 fn with_field(
     live: &DynamicObject,
@@ -379,18 +349,19 @@ mod tests {
             Err::<(), _>(kube::Error::Api(Box::new(status)))
         };
         let gone = || refused(404, "NotFound", "not found");
-        assert!(matches!(within("x", gone()).await, Err(WriteError::Stale(_))));
-        let error = creating("x", gone()).await.expect_err("no namespace");
+        let told = |error: Result<(), CallError>| WriteError::from(error.expect_err("a failure"));
+        assert!(matches!(told(within("x", gone()).await), WriteError::Stale(_)));
+        let error = told(creating("x", gone()).await);
         assert!(error.to_string().contains("--record-namespace"), "{error}");
         let forbidden = || refused(403, "Forbidden", "no");
         for error in [within("x", forbidden()).await, creating("x", forbidden()).await] {
-            let error = error.expect_err("no rights").to_string();
+            let error = told(error).to_string();
             assert!(error.ends_with("docs/stub-domains.md (Rights)"), "{error}");
         }
         let there = refused(409, "AlreadyExists", "there");
-        assert!(matches!(creating("x", there).await, Err(WriteError::Stale(_))));
+        assert!(matches!(told(creating("x", there).await), WriteError::Stale(_)));
         let owned = refused(409, "Conflict", "Apply failed with 1 conflict: conflict with \"kubectl\"");
-        let error = within("x", owned).await.expect_err("an owner");
+        let error = told(within("x", owned).await);
         assert!(matches!(error, WriteError::Owned { .. }), "{error}");
     }
 }

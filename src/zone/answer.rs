@@ -99,7 +99,9 @@ impl<'t> AnswersRef<'t> {
     /// A copy to keep.
     pub fn to_answers(self) -> Answers {
         match self {
-            AnswersRef::One(v4, ttl) => Answers { ttl: ttl.into(), v4: Arc::new(*v4), v6: Arc::default(), extra: None },
+            AnswersRef::One(v4, ttl) => {
+                Answers { ttl: ttl.into(), v4: Arc::new(*v4), v6: Arc::default(), extra: None }
+            }
             AnswersRef::Many(answers) => answers.clone(),
         }
     }

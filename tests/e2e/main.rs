@@ -23,6 +23,7 @@ mod wait;
 
 mod commands;
 mod entries;
+mod events;
 mod faults;
 mod forwarding;
 mod load;

@@ -122,6 +122,32 @@ fn from_an_untouched_corefile_manage_alone_makes_names_resolve() {
         let reasons: Vec<_> =
             events["items"].as_array().expect("a list").iter().map(|e| &e["reason"]).collect();
         assert!(reasons.contains(&&json!("StubDomainsVerified")), "{reasons:?}");
+        let uid = |event: &Value| event["regarding"]["uid"].clone();
+        let service = plane.cluster.get("/api/v1/namespaces/istio-system/services/globaldns");
+        let events = events["items"].as_array().expect("a list");
+        assert!(
+            events.iter().all(|event| uid(event) == service["metadata"]["uid"]),
+            "as `kubectl describe` asks"
+        );
+        // Another replica finds what this one has told, and does not tell it again; nor does its successor.
+        let told = || {
+            let events = plane.cluster.get("/apis/events.k8s.io/v1/namespaces/istio-system/events");
+            events["items"].as_array().expect("a list").clone()
+        };
+        program.terminate();
+        let program = scene.manage(&[]);
+        scene.wait_for_state(&program, "cluster-dns", "Verified");
+        let metric = |name: &str, labels: &[(&str, &str)]| scene.dns.inside(|| program.metric(name, labels));
+        wait_until("it leads", DEADLINE, || metric("globaldns_stub_domains_leader", &[]) == Some(1.0));
+        wait_until("it has looked and proved", DEADLINE, || {
+            let labels = [("layer", "cluster-dns"), ("result", "proved")];
+            metric("globaldns_stub_domains_proofs_total", &labels) >= Some(1.0)
+        });
+        // It renews its Lease after it has told.
+        let renewed = || plane.cluster.get(LEASE)["spec"]["renewTime"].clone();
+        let before = renewed();
+        wait_until("it has renewed its Lease", DEADLINE, || renewed() != before);
+        assert_eq!(&told(), events, "none is new and none was counted");
     });
 }
 

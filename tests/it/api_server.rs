@@ -1,5 +1,5 @@
 //! A scripted API server: discovery, list and watch of ServiceEntries, and every way they go wrong; and a
-//! Service.
+//! Service. What is written about them is kept.
 //!
 //! It speaks HTTP on loopback, over TLS if asked to, keeps objects with resource versions and a log of events, and
 //! serves what the current [`Fault`] lets through. The real one is in `tests/e2e`.
@@ -7,6 +7,7 @@
 mod reply;
 mod requests;
 mod tls;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -103,6 +104,10 @@ struct World {
     requests: Vec<String>,
     /// Lists of other kinds, by path; what is not among them is refused.
     others: BTreeMap<&'static str, Value>,
+    /// Leases, ConfigMaps and Events, by path.
+    written: BTreeMap<String, Value>,
+    /// How requests about Events are replied to.
+    events_get: Reply,
     /// The ClusterIP of the only Service, if there is one. Of its changes no event tells.
     cluster_ip: Option<&'static str>,
 }
@@ -160,6 +165,8 @@ impl ApiServer {
             texts: Vec::new(),
             requests: Vec::new(),
             others: BTreeMap::new(),
+            written: BTreeMap::new(),
+            events_get: Reply::Right,
             cluster_ip: None,
         };
         let shared = Shared { world: Arc::new(Mutex::new(world)), changed: watch::Sender::new(0) };
@@ -347,6 +354,27 @@ impl ApiServer {
                 world.oldest = world.version;
             }
         });
+    }
+
+    /// Every Event there is.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let world = self.shared.lock();
+        world
+            .written
+            .iter()
+            .filter(|(path, _)| path.contains("/events/"))
+            .map(|(_, event)| event.clone())
+            .collect()
+    }
+
+    /// Every Event has come to the end of its life.
+    pub(crate) fn expire_events(&self) {
+        self.edit(|world| world.written.retain(|path, _| !path.contains("/events/")));
+    }
+
+    /// Replies so to whoever writes Events from now on: `Right`, `Status` or `Silence`.
+    pub(crate) fn set_events(&self, reply: Reply) {
+        self.edit(|world| world.events_get = reply);
     }
 
     /// Paths and queries of all requests so far.

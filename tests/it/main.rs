@@ -13,6 +13,7 @@ mod disk;
 mod docs;
 mod encrypted;
 mod errors;
+mod events;
 mod explain;
 mod export;
 mod faults;

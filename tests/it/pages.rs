@@ -135,7 +135,9 @@ fn the_examples_of_the_api_have_the_shape_of_what_it_says() {
     let _ = crate::dig::dig(program.dns(), "x.svc.cluster.local.global");
     let file = directory.path().join("entries.json");
     fs::write(&file, text.replace("240.0.0.1", "240.0.0.9")).expect("written");
-    wait_until("a change", || (document(&program, "/api/v1/changes")["last"].as_u64() > Some(0)).then_some(()));
+    wait_until("a change", || {
+        (document(&program, "/api/v1/changes")["last"].as_u64() > Some(0)).then_some(())
+    });
     // A failure, so that there is a last one.
     fs::write(&file, "[").expect("written");
     program.findings(&[

@@ -57,6 +57,64 @@ impl Cluster {
         }
     }
 
+    /// The rights docs/operations.md asks for where Events are written, octet for octet.
+    pub(crate) fn grant_rights_of_events(&self, user: User) {
+        self.grant_rights_of_events_at_home(user);
+        self.bind_rights_of_events(user, true);
+    }
+
+    /// Of these only what is about our own namespace.
+    pub(crate) fn grant_rights_of_events_at_home(&self, user: User) {
+        self.bind_rights_of_events(user, false);
+    }
+
+    /// Takes all of them away again.
+    pub(crate) fn revoke_rights_of_events(&self, user: User) {
+        for path in [
+            format!("{RBAC}/clusterrolebindings/globaldns-events-{}", user.name()),
+            format!("{RBAC}/namespaces/istio-system/rolebindings/globaldns-events-{}", user.name()),
+        ] {
+            if self.status_of(&path) == 200 {
+                self.delete_path(&path);
+            }
+        }
+        self.wait_for(user, ("coordination.k8s.io", "leases", "create"), Some("istio-system"), false);
+        self.wait_for(user, ("events.k8s.io", "events", "create"), Some("default"), false);
+    }
+
+    fn bind_rights_of_events(&self, user: User, everywhere: bool) {
+        let page = include_str!("../../../docs/operations.md");
+        let section = page.split("## Kubernetes Events").nth(1).expect("the page has the section");
+        let yaml = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let roles: Vec<Value> =
+            serde_saphyr::from_multiple(yaml.expect("the section has the rights")).expect("they are YAML");
+        assert_eq!(roles.len(), 2, "a ClusterRole and a Role");
+        let group = "rbac.authorization.k8s.io";
+        for role in roles {
+            let namespace = role["metadata"]["namespace"].as_str();
+            if namespace.is_none() != everywhere {
+                continue;
+            }
+            let scope =
+                namespace.map_or(RBAC.to_owned(), |namespace| format!("{RBAC}/namespaces/{namespace}"));
+            namespace.into_iter().for_each(|namespace| self.create_namespace(namespace));
+            let kind = role["kind"].as_str().expect("a kind");
+            self.create_unless_present(&format!("{scope}/{}s", kind.to_lowercase()), &role);
+            let binding = json!({
+                "apiVersion": format!("{group}/v1"), "kind": format!("{kind}Binding"),
+                "metadata": { "name": format!("globaldns-events-{}", user.name()) },
+                "roleRef": { "apiGroup": group, "kind": kind, "name": role["metadata"]["name"] },
+                "subjects": [{ "apiGroup": group, "kind": "User", "name": user.name() }],
+            });
+            self.create_unless_present(&format!("{scope}/{}bindings", kind.to_lowercase()), &binding);
+        }
+        if everywhere {
+            self.wait_for(user, ("events.k8s.io", "events", "create"), Some("default"), true);
+        } else {
+            self.wait_for(user, ("coordination.k8s.io", "leases", "create"), Some("istio-system"), true);
+        }
+    }
+
     /// Gives `user` the documented rights in all namespaces, until [`revoke`](Self::revoke) or
     /// [`reset`](Self::reset).
     pub(crate) fn grant(&self, user: User) {
@@ -128,13 +186,23 @@ impl Cluster {
     }
 
     fn wait_for_right(&self, user: User, namespace: Option<&str>, wanted: bool) {
+        self.wait_for(user, (GROUP, "serviceentries", "list"), namespace, wanted);
+    }
+
+    fn wait_for(
+        &self,
+        user: User,
+        (group, resource, verb): (&str, &str, &str),
+        namespace: Option<&str>,
+        wanted: bool,
+    ) {
         let review = json!({
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
             "spec": { "user": user.name(), "resourceAttributes": {
-                "group": GROUP,
-                "resource": "serviceentries",
-                "verb": "list",
+                "group": group,
+                "resource": resource,
+                "verb": verb,
                 "namespace": namespace.unwrap_or_default(),
             }},
         });

@@ -27,7 +27,9 @@ fn the_chart_gives_the_documented_rights_and_no_others() {
         &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "anybody"}}),
     );
     let anybody = ServiceAccount::of(&plane, "anybody");
-    for profile in ["default", "namespaces", "plan", "manage", "manage-openshift", "istiocoredns-manage"] {
+    for profile in
+        ["default", "namespaces", "events", "plan", "manage", "manage-openshift", "istiocoredns-manage"]
+    {
         let objects = golden(profile);
         let objects: Vec<&Value> = objects.iter().filter(|object| is_of_rbac(object)).collect();
         objects.iter().for_each(|object| apply(cluster, object));
@@ -57,7 +59,7 @@ fn the_chart_gives_the_documented_rights_and_no_others() {
     }
 }
 
-/// Those of README.md and docs/stub-domains.md, for what a golden file enables.
+/// Those of README.md, docs/operations.md and docs/stub-domains.md, for what a golden file enables.
 fn documented(profile: &str, namespace: &str, service: &str) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     let mut add = |rule: &Value, verbs: &[&str]| {
@@ -89,6 +91,15 @@ fn documented(profile: &str, namespace: &str, service: &str) -> BTreeSet<Right> 
             "apiGroups": [""], "resources": ["services"], "resourceNames": [service], "verbs": ["get", "list", "watch"],
         });
         add(&rule, &[]);
+    }
+    if profile == "events" {
+        let page = std::fs::read_to_string(root().join("docs/operations.md")).expect("docs/operations.md");
+        let roles = yaml(page.split("## Kubernetes Events").nth(1).expect("a section"));
+        for role in roles {
+            if role["metadata"]["namespace"].as_str().is_none_or(|of| of == namespace) {
+                role["rules"].as_array().expect("rules").iter().for_each(|rule| add(rule, &[]));
+            }
+        }
     }
     let manages = profile.contains("manage");
     if !manages && profile != "plan" {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::reply::{self, Reply};
-use super::{Fault, Shared, World};
+use super::{Fault, Shared, World, writes};
 
 pub(super) async fn closing(mut response: Response) -> Response {
     response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
@@ -16,8 +16,12 @@ pub(super) async fn closing(mut response: Response) -> Response {
 }
 
 pub(super) fn status(code: u16, message: &str) -> Response {
+    named_status(code, "Scripted", message)
+}
+
+pub(super) fn named_status(code: u16, reason: &str, message: &str) -> Response {
     let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message,
-                      "reason": "Scripted", "metadata": {}});
+                      "reason": reason, "metadata": {}});
     let mut response = (StatusCode::from_u16(code).expect("a status"), axum::Json(body)).into_response();
     if code == 429 {
         response.headers_mut().insert("retry-after", http::HeaderValue::from_static("1"));
@@ -27,14 +31,19 @@ pub(super) fn status(code: u16, message: &str) -> Response {
 
 pub(super) async fn serve(
     State(shared): State<Shared>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     Query(query): Query<BTreeMap<String, String>>,
+    body: String,
 ) -> Response {
     shared.lock().requests.push(uri.to_string());
     let token = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if shared.lock().token.as_deref().is_some_and(|wanted| token != Some(wanted)) {
         return status(401, "Unauthorized");
+    }
+    if writes::is_written(uri.path()) {
+        return writes::serve(&shared, &method, &uri, &body).await;
     }
     if uri.path() == "/api/v1/namespaces/istio-system/services" && shared.lock().cluster_ip.is_some() {
         if query.contains_key("watch") {
@@ -62,6 +71,15 @@ pub(super) async fn serve(
         }
         ["serviceentries"] => None,
         ["namespaces", namespace, "serviceentries"] => Some(namespace.to_owned()),
+        ["namespaces", namespace, "serviceentries", name] => {
+            let id = (namespace.to_owned(), name.to_owned());
+            let world = shared.lock();
+            let served = world.versions.contains(&version.as_str());
+            return match world.objects.get(&id).filter(|_| served) {
+                Some(object) => axum::Json(object.clone()).into_response(),
+                None => named_status(404, "NotFound", "not found"),
+            };
+        }
         _ => return status(404, "not scripted"),
     };
     if !shared.lock().versions.contains(&version.as_str()) {

@@ -114,6 +114,10 @@ capabilities:
 {{/* The name of everything that is about cluster DNS; the program's Lease and record have it, too. */}}
 {{- define "globaldns.stubDomainsName" -}}globaldns-stub-domains{{- end }}
 
+{{- define "globaldns.advertised" -}}
+{{- if or .Values.advertiseService .Values.events.enabled (ne .Values.stubDomains.mode "off") -}}true{{- end -}}
+{{- end }}
+
 {{- define "globaldns.openshift" -}}
 {{- if or .Values.stubDomains.openshift (.Capabilities.APIVersions.Has "operator.openshift.io/v1/DNS") -}}true{{- end -}}
 {{- end }}

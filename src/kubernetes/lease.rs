@@ -12,10 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 
-use super::write::{MANAGER, WriteError, creating, within};
+use super::{CallError, MANAGER, creating, within};
 
-/// The Lease's name, in our own namespace.
-pub const NAME: &str = "globaldns-stub-domains";
 /// How long a holder that has fallen silent is waited for.
 pub const DURATION: Duration = Duration::from_secs(15);
 /// A lease older than this is renewed at the next look.
@@ -26,6 +24,7 @@ const MARGIN: Duration = Duration::from_secs(6);
 /// Our claim to be the writer.
 pub struct Leadership {
     api: Api<Lease>,
+    name: &'static str,
     identity: String,
     duration: Duration,
     /// The version of the lease we saw last, and since when.
@@ -34,15 +33,17 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// `identity` must differ between replicas.
+    /// `name` is the Lease's, in a namespace of ours; `identity` must differ between replicas.
     pub fn new(
         client: Client,
         namespace: &str,
+        name: &'static str,
         identity: impl Into<String>,
         duration: Duration,
     ) -> Leadership {
         Leadership {
             api: Api::namespaced(client, namespace),
+            name,
             identity: identity.into(),
             duration,
             seen: None,
@@ -51,7 +52,7 @@ impl Leadership {
     }
 
     /// Until when we may write; `None` while another replica is the writer.
-    pub async fn hold(&mut self) -> Result<Option<Instant>, WriteError> {
+    pub async fn hold(&mut self) -> Result<Option<Instant>, CallError> {
         if let Some(renewed) = self.renewed
             && renewed.elapsed() < RENEW_AFTER.min(self.duration / 3)
         {
@@ -65,7 +66,7 @@ impl Leadership {
                 Ok(Some(self.end(asked)))
             }
             // Someone was faster: it is theirs.
-            Ok(false) | Err(WriteError::Stale(_)) => {
+            Ok(false) | Err(CallError::Stale(_)) => {
                 self.renewed = None;
                 Ok(None)
             }
@@ -80,30 +81,35 @@ impl Leadership {
         }
     }
 
+    /// Whether a write that begins now ends before our right does.
+    pub async fn holds(&mut self) -> Result<bool, CallError> {
+        Ok(self.hold().await?.is_some_and(|end| end > Instant::now()))
+    }
+
     /// Lets others begin at once.
     pub async fn release(&mut self) {
         if self.renewed.take().is_none() {
             return;
         }
-        let Ok(Some(lease)) = within(NAME, self.api.get_opt(NAME)).await else { return };
+        let Ok(Some(lease)) = within(self.name, self.api.get_opt(self.name)).await else { return };
         let spec = lease.spec.clone().unwrap_or_default();
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             return;
         }
         let spec = LeaseSpec { holder_identity: None, ..spec };
         let lease = Lease { spec: Some(spec), ..lease };
-        let _ = within(NAME, self.api.replace(NAME, &params(), &lease)).await;
+        let _ = within(self.name, self.api.replace(self.name, &params(), &lease)).await;
     }
 
     fn end(&self, renewed: Instant) -> Instant {
         renewed + self.duration.saturating_sub(MARGIN.min(self.duration / 2))
     }
 
-    async fn try_hold(&mut self) -> Result<bool, WriteError> {
-        let Some(lease) = within(NAME, self.api.get_opt(NAME)).await? else {
-            let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
+    async fn try_hold(&mut self) -> Result<bool, CallError> {
+        let Some(lease) = within(self.name, self.api.get_opt(self.name)).await? else {
+            let metadata = ObjectMeta { name: Some(self.name.to_owned()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(None)) };
-            creating(NAME, self.api.create(&params(), &lease)).await?;
+            creating(self.name, self.api.create(&params(), &lease)).await?;
             return Ok(true);
         };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
@@ -111,7 +117,7 @@ impl Leadership {
             return Ok(false);
         }
         let lease = Lease { spec: Some(self.spec(lease.spec)), metadata: lease.metadata };
-        within(NAME, self.api.replace(NAME, &params(), &lease)).await?;
+        within(self.name, self.api.replace(self.name, &params(), &lease)).await?;
         self.seen = None;
         Ok(true)
     }
