@@ -461,7 +461,8 @@ fn every_flag_of_serve_has_its_variable_and_its_chapter() {
             "Insight",
             "Life",
             "Encryption",
-            "Stub domains"
+            "Stub domains",
+            "Findings"
         ]
     );
 }

@@ -99,7 +99,13 @@ pub(super) async fn ask(
         .with_context(|| {
             format!("asking {server}; is it the admin listener of a globaldns of this version?")
         })?;
-    serde_json::from_str(&text).with_context(|| format!("reading the reply of {server}, which is no JSON"))
+    let mut said: Value = serde_json::from_str(&text)
+        .with_context(|| format!("reading the reply of {server}, which is no JSON"))?;
+    // For the page; here it is written anew, so that nothing in it steers the terminal.
+    if let Some(fields) = said.as_object_mut() {
+        fields.remove("text");
+    }
+    Ok(said)
 }
 
 async fn over_http(authority: &str, path: &str) -> anyhow::Result<String> {
