@@ -33,8 +33,8 @@ pub(super) struct Explain {
     /// How it is printed
     #[arg(long, short, value_enum, default_value = "text")]
     output: Output,
-    /// Ask a running server, at the URL of its admin listener, or at NAMESPACE/SERVICE[:PORT] through the API server;
-    /// files and flags of the table are not used then
+    /// Ask a running server, at the URL of its admin listener, or at NAMESPACE/SERVICE or NAMESPACE/SERVICE:PORT through
+    /// the API server; files and flags of the table are not used then
     #[arg(long, value_name = "URL", help_heading = "Sources")]
     server: Option<String>,
     #[command(flatten)]

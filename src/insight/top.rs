@@ -81,7 +81,7 @@ pub struct TopName {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopSuffix {
-    /// See [`Suffix`].
+    /// What the names end in.
     pub suffix: String,
     /// About how often a name below it was asked for in vain.
     pub queries: u64,
