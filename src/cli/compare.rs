@@ -9,10 +9,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures::StreamExt;
 
 use super::export::print;
+use super::output::Plain;
 use super::serve::duration;
 use super::table::{AllNamespaces, TableArgs};
 use super::{called, output};
@@ -108,22 +109,12 @@ pub(super) struct Compare {
         visible_alias = "format",
         help_heading = "Output"
     )]
-    output: Output,
+    output: Plain,
 
     #[command(flatten)]
     table: TableArgs,
     #[command(flatten)]
     all: AllNamespaces,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// One JSON value
-    Json,
-    /// The same as YAML
-    Yaml,
 }
 
 impl Compare {
@@ -204,9 +195,9 @@ impl Compare {
         let report = Report::new(old, new, entries, extent);
         let report = ask_all(&asker, &subjects, &judge, total, report).await?;
         match self.output {
-            Output::Text => print(&report.text())?,
-            Output::Json => print(&output::json(&report.json())?)?,
-            Output::Yaml => print(&output::yaml(&report.json())?)?,
+            Plain::Text => print(&report.text())?,
+            Plain::Json => print(&output::json(&report.json())?)?,
+            Plain::Yaml => print(&output::yaml(&report.json())?)?,
         }
         let failed = report.unexplained() > 0 || self.strict && report.explained() > 0;
         Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })

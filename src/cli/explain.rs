@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::Value;
 
 use super::export::print;
-use super::table::TableArgs;
+use super::output::{self, Plain};
+use super::table::{AllNamespaces, TableArgs};
 use crate::app;
 use crate::config::{ConfigError, TableConfig};
 use crate::explain::{self, Explanation, Forwarding, Question, Subject};
@@ -32,27 +33,20 @@ pub(super) struct Explain {
     types: Vec<String>,
     /// How it is printed
     #[arg(long, short, value_enum, default_value = "text")]
-    output: Output,
+    output: Plain,
     /// Ask a running server, at the URL of its admin listener, or at NAMESPACE/SERVICE or NAMESPACE/SERVICE:PORT through
     /// the API server; files and flags of the table are not used then
     #[arg(long, value_name = "URL", help_heading = "Sources")]
     server: Option<String>,
     #[command(flatten)]
     table: TableArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-    /// The same as YAML
-    Yaml,
+    #[command(flatten)]
+    all: AllNamespaces,
 }
 
 impl Explain {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(mut self) -> anyhow::Result<ExitCode> {
+        self.table.widen(&self.all);
         telemetry::start("error", LogFormat::Text)?;
         let question =
             Question::new(&self.name, &self.types).map_err(|error| ConfigError(format!("--type {error}")))?;
@@ -68,9 +62,9 @@ impl Explain {
         runtime.shutdown_background();
         let explained = explained?;
         match self.output {
-            Output::Json => print(&format!("{}\n", serde_json::to_string_pretty(&explained)?))?,
-            Output::Yaml => print(&serde_saphyr::to_string(&explained)?)?,
-            Output::Text => {
+            Plain::Json => print(&output::json(&explained)?)?,
+            Plain::Yaml => print(&output::yaml(&explained)?)?,
+            Plain::Text => {
                 let explanation: Explanation = serde_json::from_value(explained.clone()).context(
                     "reading the reply: the server is of another version; use its version of globaldns, or --output json",
                 )?;

@@ -16,6 +16,17 @@ pub(super) enum Output {
     Yaml,
 }
 
+/// The same where there is no more to say of how it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Plain {
+    /// For people
+    Text,
+    /// One JSON value
+    Json,
+    /// The same as YAML
+    Yaml,
+}
+
 impl Output {
     /// The text for programs; nothing if people are to read it.
     pub(super) fn for_programs(self, value: &impl Serialize) -> anyhow::Result<Option<String>> {
