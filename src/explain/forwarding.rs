@@ -2,6 +2,8 @@
 
 use super::Forwarding;
 use crate::stub::plan::{Outcome, Planned};
+use crate::stub::record::State;
+use crate::stub::tally::AtPlace;
 use crate::stub::{RefusalKind, server_text};
 
 impl Forwarding {
@@ -14,6 +16,19 @@ impl Forwarding {
                 "globaldns stub-domains emit --for kubeadm --zone {zone} --dns-ip ADDRESS prints what to configure; --list has \
                  other resolvers"
             )),
+        }
+    }
+
+    /// From where the stub domains that a server looks after stand.
+    pub fn followed(places: &[AtPlace]) -> Forwarding {
+        let told = |at: &AtPlace| {
+            format!("{}: {}: {}: {}", at.role.as_str(), at.place, at.state.as_str(), at.message)
+        };
+        let verified = places.iter().all(|at| at.state == State::Verified);
+        Forwarding {
+            leads_here: verified.then_some(true),
+            findings: places.iter().map(told).collect(),
+            remedy: (!verified).then(|| "globaldns stub-domains status says more".to_owned()),
         }
     }
 

@@ -8,6 +8,9 @@ use super::*;
 use crate::entry::{Entry, Origin, Rules};
 use crate::index::{Partition, Policy};
 use crate::serve::responder::Settings;
+use crate::stub::layout::Role;
+use crate::stub::record::State;
+use crate::stub::tally::AtPlace;
 use crate::wire::name::Name;
 use crate::zone::{Table, Zones};
 
@@ -240,4 +243,22 @@ fn an_explanation_survives_json() {
         assert!(json.get("why").is_some() && json.get("unserved").is_none());
         assert_eq!(serde_json::from_value::<Explanation>(json).expect("read"), explained);
     }
+}
+
+/// [I1] [T12] A server that looks after stub domains says where they stand, and that they lead here only when proved.
+#[test]
+fn what_is_known_of_stub_domains_is_told() {
+    let at = |state| AtPlace {
+        role: Role::ClusterDns,
+        place: "ConfigMap kube-system/coredns, Corefile".into(),
+        state,
+        message: "in words".into(),
+    };
+    let verified = Forwarding::followed(&[at(State::Verified)]);
+    assert_eq!((verified.leads_here, verified.remedy), (Some(true), None));
+    let told = "cluster-dns: ConfigMap kube-system/coredns, Corefile: Verified: in words";
+    assert_eq!(verified.findings, [told]);
+    let conflict = Forwarding::followed(&[at(State::Verified), at(State::Conflict)]);
+    assert_eq!(conflict.leads_here, None);
+    assert!(conflict.remedy.is_some_and(|remedy| remedy.contains("stub-domains status")));
 }

@@ -381,6 +381,11 @@ impl Metrics {
         Some(StubDomainsState { leader: tally.leads(), places: tally.places().into_iter().map(of).collect() })
     }
 
+    /// Where stub domains stand, if they are looked after.
+    pub fn stub_domain_places(&self) -> Vec<AtPlace> {
+        self.stub_domains.get().map(Tally::places).unwrap_or_default()
+    }
+
     /// The certificate, where there is one.
     pub fn certificate_view(&self) -> Option<CertificateState> {
         let counters = self.certificate.get()?;

@@ -39,10 +39,14 @@ impl Api {
         let subject =
             Subject { index: &self.index, responder: &responder, serving: true, budget: explain::BUDGET };
         let mut explanation = explain::explain(&subject, question);
-        let unknown = |zone: &explain::ZoneFacts| {
-            Forwarding::unknown(&zone.name, "what clients ask was not looked at by the server")
+        let places = self.metrics.stub_domain_places();
+        let forwarding = |zone: &explain::ZoneFacts| {
+            if places.is_empty() {
+                return Forwarding::unknown(&zone.name, "this server does not look after stub domains");
+            }
+            Forwarding::followed(&places)
         };
-        explanation.forwarding = explanation.zone.as_ref().map(unknown);
+        explanation.forwarding = explanation.zone.as_ref().map(forwarding);
         let text = explain::text(&explanation);
         Explained { explanation, text }
     }
