@@ -13,13 +13,13 @@ from forwarders import (
     until, write,
 )
 
-# Reverse zones: one that nobody else has, and two in networks that resolvers answer by themselves.
-REVERSE = ["--reverse", "240.0.0.0/8,10.99.0.0/16,fd00:99::/32"]
+# Reverse zones: one that nobody else has, two in networks that resolvers answer by themselves, and one around such.
+REVERSE = ["--reverse", "240.0.0.0/8,10.99.0.0/16,fd00:99::/32,172.0.0.0/8"]
 PRIVATE = """
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: private}
-spec: {hosts: [private.global], addresses: [10.99.0.1, "fd00:99::1"], resolution: STATIC}
+spec: {hosts: [private.global], addresses: [10.99.0.1, "fd00:99::1", 172.20.9.9], resolution: STATIC}
 """
 
 # What the examples say. The last has addresses that look like an attack from outside.
@@ -32,6 +32,7 @@ QUESTIONS = [
     ("6.0.0.240.in-addr.arpa", "PTR", "NOERROR", "app1.default.global."),
     ("1.0.99.10.in-addr.arpa", "PTR", "NOERROR", "private.global."),
     ("2.0.99.10.in-addr.arpa", "PTR", "NXDOMAIN", ""),
+    ("9.9.20.172.in-addr.arpa", "PTR", "NOERROR", "private.global."),
     ("1." + "0." * 23 + "9.9.0.0.0.0.d.f.ip6.arpa", "PTR", "NOERROR", "private.global."),
 ]
 
@@ -41,8 +42,8 @@ CASES = [
     ("dnsmasq", "dnsmasq", dnsmasq, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V4_PORT]], [r"^rebind-domain-ok=.*\n"]),
     ("unbound", "unbound", unbound, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V6_PORT]],
      [r"^ *domain-insecure:.*\n", r"^ *private-domain:.*\n", r"^ *local-zone:.*\n"]),
-    ("bind", "bind", bind, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V4_PORT]], [r"^// In options:.*\n", r" disable-empty-zone \"[^\"]*\";"]),
-    ("bind", "bind-static-stub", bind, [[V4], [V6], [V4, V6]], [r"^// In options:.*\n"]),
+    ("bind", "bind", bind, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V4_PORT]], [r"^// In options:.*\n"]),
+    ("bind", "bind-static-stub", bind, [[V4], [V6], [V4, V6]], [r"^// In options:.*\n", r" disable-empty-zone \"[^\"]*\";"]),
     ("systemd-resolved", "systemd-resolved", resolved, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V4_PORT]],
      [r"^# Note: where DNSSEC=.*\n"]),
     ("systemd-resolved", "systemd-resolved-link", Commanded, [[V4], [V4_PORT], [V6], [V6_PORT], [V4, V4_PORT]],
