@@ -14,6 +14,7 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
+use crate::lifecycle::random;
 use crate::wire::query::HEADER;
 use crate::wire::reply::UDP_PAYLOAD;
 use crate::wire::{CLASS_IN, Rcode, Transport};
@@ -75,7 +76,7 @@ impl Exchange {
         let unaskable = Failure::Unasked(io::ErrorKind::InvalidInput);
         let question_end = HEADER + name.len() + TYPE_AND_CLASS;
         let name = HickoryName::read(&mut BinDecoder::new(name)).map_err(|_| unaskable)?;
-        let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
+        let mut message = Message::new(u16::from_ne_bytes(random()), MessageType::Query, OpCode::Query);
         // Cluster DNS is a resolver, and NodeLocal's cache among others wants to be asked like one.
         message.metadata.recursion_desired = true;
         let mut query = Query::query(name, RecordType::from(rtype));

@@ -1,13 +1,24 @@
-//! Readiness and shutdown: guards that drop instead of flags that are forgotten. And the time of day.
+//! Readiness and shutdown: guards that drop instead of flags that are forgotten. And the time of day, and chance.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ring::rand::{SecureRandom, SystemRandom};
+
 /// Unix seconds.
 pub fn unix_now() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Octets that nobody can guess, from the kernel. The crate `rand` looks for `/dev/urandom` where a static binary has no
+/// `getrandom` to look up, and the image has no such file.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut octets = [0; N];
+    let filled = SystemRandom::new().fill(&mut octets);
+    assert!(filled.is_ok(), "the kernel has no random numbers");
+    octets
 }
 
 /// What has to happen before the program is ready (L1), and whether it is leaving (L5).

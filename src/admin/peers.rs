@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
+use crate::lifecycle::random;
 use crate::limits;
 use crate::metrics::Metrics;
 
@@ -88,7 +89,7 @@ impl Instance {
     /// This one.
     pub fn this() -> Instance {
         let name = String::from_utf8_lossy(&crate::config::host_name(253)).into_owned();
-        Instance { name, id: format!("{:016x}", rand::random::<u64>()) }
+        Instance { name, id: format!("{:016x}", u64::from_ne_bytes(random())) }
     }
 }
 

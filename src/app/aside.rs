@@ -5,13 +5,14 @@ use anyhow::Context;
 use kube::Client;
 
 use crate::config::host_name;
+use crate::lifecycle::random;
 use crate::panics::{self, Place};
 use crate::source::cluster::{Access, Later};
 
 /// What leaders are told apart by. Pods may share a host name, and every one of them is process 1.
 pub(super) fn identity() -> String {
-    let random: u32 = rand::random();
-    format!("{}-{random:08x}", String::from_utf8_lossy(&host_name(200)))
+    let mark = u32::from_ne_bytes(random());
+    format!("{}-{mark:08x}", String::from_utf8_lossy(&host_name(200)))
 }
 
 /// Runs what `run` makes, as soon as there are credentials, and again after a panic (L9), until it ends by itself.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_queue::ArrayQueue;
 
+use crate::lifecycle::random;
 use crate::wire::name::MAX_WIRE;
 use crate::wire::query::{self, Unanswerable};
 use crate::wire::{Rcode, Transport, reply};
@@ -108,7 +109,7 @@ struct Gaps {
 
 impl Gaps {
     fn new(mean: u32) -> Gaps {
-        let mut gaps = Gaps { mean, left: 0, state: rand::random::<u64>() | 1 };
+        let mut gaps = Gaps { mean, left: 0, state: u64::from_ne_bytes(random()) | 1 };
         gaps.left = gaps.draw();
         gaps
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use siphasher::sip::SipHasher24;
 
+use crate::lifecycle::random;
 use crate::metrics::CookieKind;
 use crate::wire::reply::COOKIE;
 
@@ -61,7 +62,7 @@ impl Secrets {
 
     /// A secret nobody knows, for as long as the process lives.
     pub fn random() -> Secrets {
-        Secrets::new(rand::random(), &[])
+        Secrets::new(random(), &[])
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use siphasher::sip::SipHasher13;
 
 use super::access::Access;
+use crate::lifecycle::random;
 
 /// Counts of a cache line.
 const PLACES: usize = 8;
@@ -74,7 +75,7 @@ impl Limiter {
     pub fn new(limits: Limits) -> Limiter {
         Limiter {
             limits,
-            hasher: SipHasher13::new_with_key(&rand::random()),
+            hasher: SipHasher13::new_with_key(&random()),
             lines: (0..LINES).map(|_| Line::default()).collect(),
         }
     }

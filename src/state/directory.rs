@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::lifecycle::random;
 use crate::limits;
 
 /// Octets gathered for one write.
@@ -129,7 +130,7 @@ impl Directory {
     /// A batch of new files; only with the lock.
     pub(super) fn begin(&self) -> Result<Batch<'_>, Failure> {
         self.settle().map_err(|error| Failure::Io { path: self.path.join(COMMIT), error })?;
-        let mark = format!("{:016x}", rand::random::<u64>());
+        let mark = format!("{:016x}", u64::from_ne_bytes(random()));
         Ok(Batch { directory: self, mark, files: Vec::new(), counts: false })
     }
 

@@ -19,6 +19,7 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use tokio::time::Instant;
 
 use crate::client::{self, Exchange, Manner, rcode};
+use crate::lifecycle::random;
 use crate::wire::name::{MAX_WIRE, Name};
 use crate::wire::probe::{PREFIX, Proof};
 use crate::wire::{Rcode, Transport, rtype};
@@ -142,8 +143,8 @@ impl Probe {
     /// A probe of a zone with a random nonce, as long as the zone leaves room for.
     pub fn new(zone: &Name) -> Probe {
         let room = MAX_WIRE.saturating_sub(zone.wire().len() + 1 + PREFIX.len());
-        let random: [u8; NONCE] = rand::random();
-        let nonce = random.iter().take(room.max(1)).map(|r| char::from(ALPHABET[usize::from(*r) % 32]));
+        let nonce = random::<NONCE>();
+        let nonce = nonce.iter().take(room.max(1)).map(|r| char::from(ALPHABET[usize::from(*r) % 32]));
         Probe { zone: zone.clone(), nonce: nonce.collect() }
     }
 
