@@ -224,16 +224,15 @@ fn sarif_names_rules_files_and_lines() {
     assert_eq!(rules, Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>());
     let results = run["results"].as_array().expect("results");
     assert!(results.len() >= 40);
+    let notices = run["invocations"][0]["toolExecutionNotifications"].as_array().expect("notifications");
+    assert!(notices.is_empty(), "{notices:?}");
     for result in results {
         let index = result["ruleIndex"].as_u64().expect("an index") as usize;
         assert_eq!(result["ruleId"], rules[index]);
-        assert!(["error", "warning", "note"].contains(&result["level"].as_str().expect("a level")));
-        let location = &result["locations"][0];
-        let physical = &location["physicalLocation"];
-        let Some(uri) = physical["artifactLocation"]["uri"].as_str() else {
-            assert_eq!(result["ruleId"], "zone-public");
-            continue;
-        };
+        assert!(["error", "warning"].contains(&result["level"].as_str().expect("a level")));
+        // Code scanning refuses all of them for one without.
+        let physical = &result["locations"][0]["physicalLocation"];
+        let uri = physical["artifactLocation"]["uri"].as_str().expect("a place in a file");
         assert!(Path::new(uri).exists(), "{uri}");
         let line = physical["region"]["startLine"].as_u64().expect("a line");
         if result["ruleId"] == "placeholder" {
@@ -241,6 +240,21 @@ fn sarif_names_rules_files_and_lines() {
             assert!(text.lines().nth(line as usize - 1).expect("the line").contains("finds placeholder"));
         }
     }
+}
+
+/// [F2] Code scanning takes no result without a place in a file.
+#[test]
+fn sarif_tells_of_a_cluster_by_notifications_of_the_run() {
+    let api = ApiServer::start(&["v1"]);
+    api.apply("foo/a", json!({"hosts": ["a b", "a.example"], "addresses": ["240.1.0.1"]}));
+    let ended = end(&["check", "--cluster", "--kubeconfig", api.kubeconfig(), "-o", "sarif"]);
+    let run = &json(&ended)["runs"][0];
+    assert_eq!(run["results"], json!([]));
+    let notices = run["invocations"][0]["toolExecutionNotifications"].as_array().expect("notifications");
+    assert_eq!(notices.len(), 1, "no note is among them: {notices:?}");
+    assert_eq!(notices[0]["associatedRule"]["id"], "host-invalid");
+    assert_eq!(notices[0]["locations"][0]["logicalLocations"][0]["fullyQualifiedName"], "foo/a");
+    assert_eq!((run["invocations"][0]["executionSuccessful"].clone(), ended.code), (json!(true), Some(1)));
 }
 
 /// The paths of what a cluster tells of its addresses.
