@@ -4,7 +4,7 @@
 
 pub mod places;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::entry::{Entry, EntryId, Origin};
 use crate::finding::{Code, Finding};
+use crate::limits::MOST_ITEMS;
 use crate::zone::{Host, Zones};
 
 /// Who has the addresses of a range.
@@ -67,11 +68,15 @@ pub struct Read {
     id: EntryId,
     /// The first host in our zones.
     host: Host,
-    /// The first host without an address.
-    bare: Option<Host>,
+    /// The first two hosts without an address: two tell whether somebody's host is another one.
+    bare: Vec<Host>,
     /// Addresses given by hand that are served, with their position in `spec.addresses`.
     addresses: Vec<(usize, IpAddr)>,
     resolution_none: bool,
+    /// istiod may allocate addresses to it (A2).
+    allocatable: bool,
+    /// The namespaces that see it; nothing if all do.
+    seen_by: Option<BTreeSet<String>>,
     /// Ports whose traffic tells nothing of the host, with their position in `spec.ports`.
     opaque: Vec<(usize, u16)>,
 }
@@ -80,7 +85,16 @@ impl Read {
     /// What is needed of an object and the entry it became; nothing of one that has no host in our zones.
     pub fn of(object: &Value, entry: &Entry) -> Option<Read> {
         let host = entry.claims.first()?.host.clone();
-        let bare = entry.claims.iter().find(|claim| claim.addresses.is_empty());
+        // What istiod may allocate is seen in a cluster, and never in a file.
+        let stays_bare =
+            |host: &&Host| entry.id.origin == Origin::Object || !entry.allocated || host.wildcard;
+        let without = entry.claims.iter().filter(|claim| claim.addresses.is_empty());
+        let mut bare: Vec<Host> = Vec::new();
+        for host in without.map(|claim| &claim.host).filter(stays_bare) {
+            if bare.len() < 2 && bare.first() != Some(host) {
+                bare.push(host.clone());
+            }
+        }
         let spec = object.get("spec");
         let list = |key: &str| spec.and_then(|spec| spec.get(key)).and_then(Value::as_array);
         let items = |key: &str| list(key).into_iter().flatten().enumerate();
@@ -92,25 +106,25 @@ impl Read {
             let opaque = OPAQUE.iter().any(|known| protocol.eq_ignore_ascii_case(known));
             opaque.then_some((at, u16::try_from(number).ok()?))
         };
+        let seen_by =
+            items("exportTo").filter_map(|(_, target)| target.as_str()).map(|target| match target {
+                "." => entry.id.namespace.to_string(),
+                namespace => namespace.to_owned(),
+            });
         Some(Read {
             id: entry.id.clone(),
             host,
-            bare: bare.map(|claim| claim.host.clone()),
             addresses: if entry.allocated {
                 Vec::new()
             } else {
                 addresses.filter(|(_, address)| served(address)).collect()
             },
             resolution_none: entry.resolution_none,
-            opaque: if bare.is_some() { items("ports").filter_map(port).collect() } else { Vec::new() },
+            allocatable: entry.allocated,
+            seen_by: if entry.public { None } else { Some(seen_by.take(MOST_ITEMS).collect()) },
+            opaque: if bare.is_empty() { Vec::new() } else { items("ports").filter_map(port).collect() },
+            bare,
         })
-    }
-
-    /// Whether it could have been seen by now that istiod has allocated addresses to it: not in a file, unless it never
-    /// will (A2).
-    fn stays_bare(&self) -> bool {
-        let wildcard = self.bare.as_ref().is_some_and(|host| host.wildcard);
-        self.id.origin == Origin::Object || self.resolution_none || wildcard
     }
 
     fn finding(
@@ -134,11 +148,11 @@ fn one_address(text: &str) -> Option<IpAddr> {
     (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
 }
 
-/// Every finding of F3 that needs more than the index, for entries by who they are.
-pub fn search(zones: &Zones, read: &BTreeMap<EntryId, Read>, ranges: Vec<Range>) -> Vec<Finding> {
+/// Every finding of F3 about entries that needs more than the index, for entries by who they are.
+pub fn search(read: &BTreeMap<EntryId, Read>, ranges: Vec<Range>) -> Vec<Finding> {
     let ranges = Ranges::new(ranges, read);
     let of_ranges = read.values().flat_map(|entry| ranges.search(entry));
-    of_ranges.chain(ports(read)).chain(public_zones(zones)).collect()
+    of_ranges.chain(ports(read)).collect()
 }
 
 /// Ranges, so that the addresses of a million entries are found in those of thousands of nodes.
@@ -215,41 +229,124 @@ impl Ranges {
     }
 }
 
-/// Hosts without an address on one TCP port: the mesh has only the port to tell their traffic apart, in whatever
-/// namespace they are.
+/// A host without an address on a port, and the position of that in its entry.
+#[derive(Clone, Copy)]
+struct User<'r> {
+    entry: &'r Read,
+    at: usize,
+    host: &'r Host,
+}
+
+/// Users of a port: the first, and the first with another host than that one's.
+#[derive(Default)]
+struct Users<'r> {
+    first: Option<User<'r>>,
+    other: Option<User<'r>>,
+}
+
+impl<'r> Users<'r> {
+    fn add(&mut self, user: User<'r>) {
+        let first = self.first.get_or_insert(user);
+        if first.host != user.host {
+            self.other.get_or_insert(user);
+        }
+    }
+
+    /// Whoever has another host.
+    fn beside(&self, host: &Host) -> Option<User<'r>> {
+        self.first.filter(|first| first.host != host).or(self.other)
+    }
+}
+
+/// Users of a port by who sees them.
+#[derive(Default)]
+struct Seen<'r> {
+    by_all: Users<'r>,
+    by_some: Users<'r>,
+    by_namespace: HashMap<&'r str, Users<'r>>,
+}
+
+impl<'r> Seen<'r> {
+    fn add(&mut self, user: User<'r>) {
+        let Some(namespaces) = &user.entry.seen_by else { return self.by_all.add(user) };
+        for namespace in namespaces {
+            self.by_some.add(user);
+            self.by_namespace.entry(namespace).or_default().add(user);
+        }
+    }
+
+    /// Whoever has another host and is seen by somebody who sees this one.
+    fn beside(&self, user: &User<'r>) -> Option<User<'r>> {
+        let all = self.by_all.beside(user.host);
+        all.or_else(|| match &user.entry.seen_by {
+            None => self.by_some.beside(user.host),
+            Some(namespaces) => {
+                let mut groups =
+                    namespaces.iter().filter_map(|namespace| self.by_namespace.get(&**namespace));
+                groups.find_map(|users| users.beside(user.host))
+            }
+        })
+    }
+}
+
+/// Hosts without an address on one TCP port: where somebody sees both, the mesh has only the port to tell their traffic
+/// apart, in whatever namespace they are.
 fn ports(read: &BTreeMap<EntryId, Read>) -> Vec<Finding> {
-    let mut by_port: BTreeMap<u16, Vec<(&Read, usize, &Host)>> = BTreeMap::new();
-    for entry in read.values().filter(|entry| entry.stays_bare()) {
-        for ((at, port), host) in entry.opaque.iter().zip(entry.bare.iter().cycle()) {
-            by_port.entry(*port).or_default().push((entry, *at, host));
+    let mut by_port: BTreeMap<u16, Vec<User<'_>>> = BTreeMap::new();
+    for entry in read.values() {
+        for (at, port) in &entry.opaque {
+            let users = entry.bare.iter().map(|host| User { entry, at: *at, host });
+            by_port.entry(*port).or_default().extend(users);
         }
     }
     let mut findings = Vec::new();
     for (port, users) in by_port {
-        for (entry, at, host) in &users {
-            // The first other one, or the second if that is the first.
-            let first = users.iter().find(|(_, _, other)| *other != users[0].2).unwrap_or(&users[0]);
-            let other = if *host == users[0].2 { first } else { &users[0] };
-            if other.2 == *host {
-                continue;
+        let mut seen = Seen::default();
+        users.iter().for_each(|user| seen.add(*user));
+        let clashes = users.iter().filter_map(|user| Some((user, seen.beside(user)?)));
+        // Once for an entry, whose hosts are beside each other.
+        let mut told: Option<(&EntryId, usize)> = None;
+        for (user, other) in clashes {
+            if told.replace((&user.entry.id, user.at)) != Some((&user.entry.id, user.at)) {
+                findings.push(port_shared(port, user, &other));
             }
-            findings.push(entry.finding(
-                Code::PortShared,
-                format!("spec.ports[{at}].number"),
-                &port.to_string(),
-                format!(
-                    "{host} and {} of {} have no address and the same TCP port, so the mesh cannot tell them apart",
-                    other.2, other.0.id
-                ),
-                "give each of them an address of its own in spec.addresses, or let istiod allocate them",
-            ));
         }
     }
     findings
 }
 
+fn port_shared(port: u16, user: &User<'_>, other: &User<'_>) -> Finding {
+    let User { entry, at, host } = user;
+    let own = entry.id == other.entry.id;
+    let whose = if own { "this entry".to_owned() } else { other.entry.id.to_string() };
+    let given = if own {
+        "give each of them an entry of its own, with an address in spec.addresses"
+    } else {
+        "give each of them an address of its own in spec.addresses"
+    };
+    let remedy = if entry.resolution_none {
+        format!("{given}; with resolution NONE istiod allocates none")
+    } else if host.wildcard {
+        format!("{given}; istiod allocates none to a wildcard")
+    } else if entry.allocatable {
+        format!("{given}, or let istiod allocate them")
+    } else {
+        given.to_owned()
+    };
+    entry.finding(
+        Code::PortShared,
+        format!("spec.ports[{at}].number"),
+        &port.to_string(),
+        format!(
+            "{host} and {} of {whose} have no address and the same TCP port, so the mesh cannot tell them apart",
+            other.host
+        ),
+        &remedy,
+    )
+}
+
 /// Zones that the world has, too.
-fn public_zones(zones: &Zones) -> Vec<Finding> {
+pub fn public_zones(zones: &Zones) -> Vec<Finding> {
     let find = |name: String| {
         let suffix = psl::suffix(name.as_bytes())?;
         let public = suffix.as_bytes() == name.as_bytes() && suffix.typ() == Some(psl::Type::Icann);

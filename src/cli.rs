@@ -72,7 +72,9 @@ fn version() -> &'static str {
 
 /// The command line as it is parsed: for documents to be held against.
 pub fn command() -> clap::Command {
-    let hide = |command: clap::Command, id: &str| command.mut_arg(id, |arg| arg.hide(true));
+    let hide = |command: clap::Command, id: &str| {
+        command.mut_arg(id, |arg| arg.hide(true).env(None::<&'static str>))
+    };
     Cli::command().mut_subcommand("check", |check| check::WITHOUT_EFFECT.into_iter().fold(check, hide))
 }
 
@@ -112,10 +114,12 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 /// The command line, unless only completions were asked for; what clap refuses ends the program here (X1).
 fn parse() -> anyhow::Result<Option<Cli>> {
     let command = without_empty_variables(command());
-    let refuse = |error: clap::Error| -> ArgMatches { hints::with_hint(error).exit() };
     let cli = |matches: &ArgMatches| Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     let mut arguments = std::env::args_os();
     let program = arguments.next().unwrap_or_default();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let refuse = |error: clap::Error| -> ArgMatches { hints::with_hint(error, &words).exit() };
     if called::learn(&program) {
         export::print(&called::completions(called::named(command), arguments.collect())?)?;
         return Ok(None);

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Parser, Span};
+use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 /// Line and column, from 1.
 pub type Position = (u64, u64);
@@ -88,6 +88,13 @@ impl Walk<'_> {
             Event::DocumentStart(..) => {
                 self.open.clear();
                 self.path.clear();
+            }
+            // The reader of entries counts no document that is empty, or null.
+            Event::Scalar(text, style, _, tag) if self.open.is_empty() => {
+                let is_null = ["", "~"].contains(&&**text) || text.eq_ignore_ascii_case("null");
+                if !(*style == ScalarStyle::Plain && tag.is_none() && is_null) {
+                    self.scalar(text, span);
+                }
             }
             Event::Scalar(text, ..) => self.scalar(text, span),
             Event::Alias(_) => {

@@ -27,9 +27,10 @@ fn read(in_cluster: bool, specs: &[(&str, Value)]) -> BTreeMap<EntryId, Read> {
 
 /// `code object field` of what is found, without what is found of the zone.
 fn found(read: &BTreeMap<EntryId, Read>, ranges: Vec<Range>) -> Vec<String> {
-    let findings = search(&zones(&["global"]), read, ranges).into_iter();
-    let findings = findings.filter(|finding| finding.code != Code::ZonePublic);
-    findings.map(|f| format!("{} {} {}", f.code.as_str(), f.object, f.field)).collect()
+    search(read, ranges)
+        .into_iter()
+        .map(|f| format!("{} {} {}", f.code.as_str(), f.object, f.field))
+        .collect()
 }
 
 fn tcp(host: &str, resolution: &str, port: u16) -> Value {
@@ -55,6 +56,60 @@ fn one_host_in_two_entries_shares_its_port_with_nobody() {
     assert_eq!(found(&read(true, &twice), Vec::new()), [""; 0]);
     let other = [("a", tcp("a.global", "NONE", 1)), ("b", tcp("b.global", "NONE", 2))];
     assert_eq!(found(&read(true, &other), Vec::new()), [""; 0]);
+}
+
+/// [F3] [A2]
+#[test]
+fn hosts_share_a_port_only_where_somebody_sees_both() {
+    let exported = |host: &str, to: &[&str]| {
+        let mut spec = tcp(host, "NONE", 1);
+        spec["exportTo"] = json!(to);
+        spec
+    };
+    let count = |specs: &[(&str, Value)]| found(&read(true, specs), Vec::new()).len();
+    let (a, b) =
+        (|to: &[&str]| ("a", exported("a.global", to)), |to: &[&str]| ("b", exported("b.global", to)));
+    assert_eq!(count(&[a(&["."]), b(&["."])]), 0);
+    assert_eq!(count(&[a(&["."]), b(&["c", "d"])]), 0);
+    for (of_a, of_b) in [(["a", "."], ["b", "a"]), (["c", "d"], ["e", "d"]), (["*", "."], [".", "x"])] {
+        assert_eq!(count(&[a(&of_a), b(&of_b)]), 2, "{of_a:?} {of_b:?}");
+        assert_eq!(count(&[b(&of_b), a(&of_a)]), 2, "{of_a:?} {of_b:?}");
+    }
+    // The third sees one each of two that do not see each other.
+    assert_eq!(count(&[a(&["."]), b(&["."]), ("c", exported("c.global", &["a", "b"]))]), 3);
+}
+
+/// [F3]
+#[test]
+fn every_host_of_an_entry_counts() {
+    let of = |hosts: &[&str]| {
+        let mut spec = tcp("", "NONE", 1);
+        spec["hosts"] = json!(hosts);
+        spec
+    };
+    let told = |specs: &[(&str, Value)]| found(&read(false, specs), Vec::new()).len();
+    assert_eq!(told(&[("a", of(&["a.global", "b.global", "c.global"]))]), 1, "once");
+    assert_eq!(told(&[("a", of(&["a.global", "A.global"]))]), 0);
+    assert_eq!(told(&[("a", of(&["a.global", "b.global"])), ("b", of(&["a.global"]))]), 2);
+    // In a file, the first will have an address.
+    let mut mixed = of(&["a.global", "*.a.global"]);
+    mixed["resolution"] = json!("DNS");
+    assert_eq!(told(&[("a", mixed), ("b", of(&["b.global"]))]), 2);
+}
+
+/// [F3] [A2] No remedy that cannot be.
+#[test]
+fn istiod_is_a_remedy_only_for_whom_it_may_give_an_address() {
+    let remedies = |specs: &[(&str, Value)]| -> Vec<bool> {
+        let found = search(&read(true, specs), Vec::new()).into_iter();
+        found.map(|finding| finding.remedy.contains("or let istiod allocate")).collect()
+    };
+    let all = [
+        ("a", tcp("a.global", "DNS", 1)),
+        ("b", tcp("b.global", "NONE", 1)),
+        ("c", tcp("*.c.global", "DNS", 1)),
+    ];
+    assert_eq!(remedies(&all), [true, false, false]);
 }
 
 /// [F3]
@@ -85,6 +140,6 @@ fn what_an_allocator_has_given_is_its_own() {
 #[test]
 fn a_zone_that_is_a_public_suffix_is_told_of_once() {
     let zones = zones(&["global", "co.uk", "cluster2", "mesh.example.com", "eu.global"]);
-    let found: Vec<_> = search(&zones, &BTreeMap::new(), Vec::new()).into_iter().map(|f| f.object).collect();
+    let found: Vec<_> = public_zones(&zones).into_iter().map(|f| f.object).collect();
     assert_eq!(found, ["global", "co.uk"]);
 }

@@ -2,7 +2,7 @@
 
 mod sarif;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,7 +43,7 @@ pub(super) struct Check {
     /// have one by that is no finding
     #[arg(long)]
     auto_allocation: bool,
-    /// Fail on warnings too
+    /// Fail on warnings too, and on a PATH without any ServiceEntry
     #[arg(long)]
     strict: bool,
     /// How to print the findings; text tells of each kind of severity info only once
@@ -131,6 +131,9 @@ struct Checked {
     warnings: usize,
     infos: usize,
     findings: Vec<Located>,
+    /// Of the paths that were named those without a ServiceEntry.
+    #[serde(skip)]
+    empty: Vec<PathBuf>,
 }
 
 /// What is remembered of what is read.
@@ -138,6 +141,8 @@ struct Checked {
 struct Noted {
     entries: usize,
     read: BTreeMap<EntryId, Read>,
+    /// The files that have one.
+    files: BTreeSet<Arc<str>>,
     /// Documents by the name that findings give them.
     documents: HashMap<String, (Arc<str>, (u32, u32))>,
     /// Those of them whose hosts istiod may give addresses (A2).
@@ -148,12 +153,20 @@ impl Noted {
     fn note(&mut self, object: &Value, entry: &Entry) {
         self.entries += 1;
         if let Origin::Document { path, position } = &entry.id.origin {
+            if !self.files.contains(path) {
+                self.files.insert(path.clone());
+            }
             self.documents.insert(entry.id.to_string(), (path.clone(), *position));
             self.allocatable.extend(entry.allocated.then(|| entry.id.to_string()));
         }
         if let Some(read) = Read::of(object, entry) {
             self.read.insert(entry.id.clone(), read);
         }
+    }
+
+    /// Whether there is a ServiceEntry in this file, or below this directory.
+    fn has_below(&self, path: &Path) -> bool {
+        self.files.iter().any(|file| Path::new(&**file).starts_with(path))
     }
 }
 
@@ -171,13 +184,17 @@ impl Check {
             Output::Sarif => sarif::text(&checked.findings)?,
         };
         print(&text)?;
+        for path in &checked.empty {
+            let path = if path == Path::new("-") { "standard input".into() } else { path.to_string_lossy() };
+            called::say(&format!("{path} has no ServiceEntry in it"));
+        }
         eprintln!("{}", checked.summary());
-        let fails = checked.errors > 0 || strict && checked.warnings > 0;
+        let fails = checked.errors > 0 || strict && (checked.warnings > 0 || !checked.empty.is_empty());
         Ok(ExitCode::from(u8::from(fails)))
     }
 
     async fn check(mut self) -> anyhow::Result<Checked> {
-        self.table.widen(&self.all);
+        self.table.read_once(&self.all);
         if self.paths.is_empty() && !self.cluster && !self.table.names_a_source() {
             return Err(ConfigError(
                 "there is nothing to check: name files or directories, - for standard input, or --cluster"
@@ -185,7 +202,8 @@ impl Check {
             )
             .into());
         }
-        self.table.add_sources(self.paths, self.cluster);
+        self.table.add_sources(self.paths.clone(), self.cluster);
+        let names_zones = self.table.names_zones();
         let mut all_ranges = Range::usual().to_vec();
         for (nets, holder) in [
             (self.pod_cidr, Holder::Pods),
@@ -219,8 +237,14 @@ impl Check {
                 && !finding.value.starts_with('*')
         };
         findings.retain(|finding| !(self.auto_allocation && will_have_one(finding)));
-        findings.extend(check::search(index.table().zones(), &noted.read, all_ranges));
-        Ok(Checked::new(findings, &unread, &noted))
+        findings.extend(check::search(&noted.read, all_ranges));
+        if names_zones {
+            findings.extend(check::public_zones(index.table().zones()));
+        }
+        let empty = self.paths.into_iter().filter(|path| {
+            !noted.has_below(path) && !unread.iter().any(|error| error.path().starts_with(path))
+        });
+        Ok(Checked { empty: empty.collect(), ..Checked::new(findings, &unread, &noted) })
     }
 }
 
@@ -244,6 +268,7 @@ impl Checked {
             warnings: count(Severity::Warning),
             infos: count(Severity::Info),
             findings: located,
+            empty: Vec::new(),
         }
     }
 

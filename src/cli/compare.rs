@@ -124,7 +124,7 @@ impl Compare {
     }
 
     async fn compare(mut self) -> anyhow::Result<ExitCode> {
-        self.table.widen(&self.all);
+        self.table.read_once(&self.all);
         let (old, new) = (server("--old", &self.old)?, server("--new", &self.new)?);
         if old == new {
             return Err(ConfigError(format!(

@@ -46,7 +46,7 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(mut self) -> anyhow::Result<ExitCode> {
-        self.table.widen(&self.all);
+        self.table.read_once(&self.all);
         telemetry::start("error", LogFormat::Text)?;
         let question =
             Question::new(&self.name, &self.types).map_err(|error| ConfigError(format!("--type {error}")))?;

@@ -58,7 +58,7 @@ impl Export {
             )
             .into());
         }
-        self.table.widen(&self.all);
+        self.table.read_once(&self.all);
         let config = self.table.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (exported, name_server) = runtime.block_on(async {

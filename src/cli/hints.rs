@@ -16,8 +16,8 @@ const KNOWN: [(&str, &str); 9] = [
     ("--all-namespaces", "all namespaces are read unless --namespace names some"),
 ];
 
-/// A remedy where the parser knows none.
-pub(super) fn with_hint(mut error: Error) -> Error {
+/// A remedy where the parser knows none, for who has typed these words.
+pub(super) fn with_hint(mut error: Error, words: &[String]) -> Error {
     if error.kind() != ErrorKind::UnknownArgument || error.get(ContextKind::SuggestedArg).is_some() {
         return error;
     }
@@ -27,10 +27,14 @@ pub(super) fn with_hint(mut error: Error) -> Error {
         KNOWN.iter().find(|(flag, _)| *flag == name || (!flag.starts_with("--") && name.starts_with(flag)));
     let hint = match known {
         Some((_, hint)) => (*hint).to_owned(),
-        None if !given.starts_with('-') && !given.is_empty() => {
-            format!("only check takes words that are no flags; a manifest is --file {given}")
-        }
-        None => return error,
+        None if given.starts_with('-') || given.is_empty() => return error,
+        None => match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["serve" | "export" | "compare", ..] => {
+                format!("only check takes words that are no flags; a manifest is --file {given}")
+            }
+            ["stub-domains", "emit", ..] => format!("the kind of cluster DNS is --for {given}"),
+            _ => return error,
+        },
     };
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
     error

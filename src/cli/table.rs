@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, FromArgMatches};
 use ipnet::IpNet;
 
 use crate::config::{ClusterSource, ConfigError, Sources, TableConfig};
@@ -18,6 +19,9 @@ use crate::zone::{Ownership, reverse};
 
 #[derive(Args, Debug)]
 pub(super) struct TableArgs {
+    // Before all others: what has been read is not in the matches any more.
+    #[command(flatten)]
+    given: Given,
     /// A zone to answer for, with everything below it; repeatable
     #[arg(
         long,
@@ -58,10 +62,10 @@ pub(super) struct TableArgs {
         help_heading = "Sources"
     )]
     file: Vec<PathBuf>,
-    /// Watch the cluster as well when --file is given
+    /// Read the cluster as well when --file is given
     #[arg(long, env = "GLOBALDNS_KUBERNETES", value_parser = BoolishValueParser::new(), help_heading = "Sources")]
     kubernetes: bool,
-    /// Watch this namespace of the cluster instead of all; repeatable
+    /// Read this namespace of the cluster instead of all; repeatable
     #[arg(
         long,
         short,
@@ -164,6 +168,47 @@ pub(super) struct TableArgs {
     /// How files and the cluster are named on this command line, for messages.
     #[arg(skip = ("--file", "--kubernetes"))]
     words: (&'static str, &'static str),
+    /// The table is read once, and not served.
+    #[arg(skip)]
+    once: bool,
+}
+
+/// How values of some flags were given.
+#[derive(Clone, Copy, Debug, Default)]
+struct Given {
+    /// A zone by flag or variable.
+    zone: bool,
+    /// A namespace by flag.
+    namespace: bool,
+    /// A Service by flag.
+    advertise_service: bool,
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Given, clap::Error> {
+        let is_typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        Ok(Given {
+            zone: matches.value_source("zone") != Some(ValueSource::DefaultValue),
+            namespace: is_typed("namespace"),
+            advertise_service: is_typed("advertise_service"),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Given::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// It has no flags of its own.
+impl Args for Given {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        command
+    }
 }
 
 /// What kubectl's users type.
@@ -188,12 +233,18 @@ impl TableArgs {
             || !self.namespace.is_empty()
     }
 
-    /// `-A`.
-    pub(super) fn widen(&mut self, all: &AllNamespaces) {
+    /// The table is read once, with `-A` from all namespaces.
+    pub(super) fn read_once(&mut self, all: &AllNamespaces) {
+        self.once = true;
         if all.all_namespaces {
             self.namespace.clear();
             self.kubernetes = true;
         }
+    }
+
+    /// Whether somebody has chosen the zones.
+    pub(super) fn names_zones(&self) -> bool {
+        self.given.zone
     }
 
     /// Sources that are named in another way than by their flags.
@@ -203,7 +254,7 @@ impl TableArgs {
         self.words = ("PATH", "--cluster");
     }
 
-    pub(super) fn config(self) -> Result<TableConfig, ConfigError> {
+    pub(super) fn config(mut self) -> Result<TableConfig, ConfigError> {
         let zones = self.zone.iter().map(|text| name("--zone", text)).collect::<Result<_, _>>()?;
         let reverse = reverse_zones(&self.reverse)?;
         let cluster_domain = name("--cluster-domain", &self.cluster_domain)?;
@@ -212,6 +263,13 @@ impl TableArgs {
         let from_cluster =
             self.file.is_empty() || self.kubernetes || self.kubeconfig.is_some() || self.context.is_some();
         if !from_cluster {
+            // Beside a server that watches a cluster, its variables mean that cluster.
+            if self.once && !self.given.namespace {
+                self.namespace.clear();
+            }
+            if self.once && !self.given.advertise_service {
+                self.advertise_service = None;
+            }
             let unused = if !self.namespace.is_empty() {
                 Some("--namespace")
             } else if self.advertise_service.is_some() {

@@ -110,10 +110,20 @@ impl LoadError {
     pub fn first_finding(&self) -> Finding {
         let (why, remedy) = match self {
             LoadError::Io { error, .. } => (format!("it cannot be read: {error}"), remedy(error)),
-            LoadError::Syntax { line, column, format, message, .. } => (
-                format!("it is not {format} at line {line}, column {column}: {message}"),
-                "correct the file; what comes behind this place was not looked at",
-            ),
+            LoadError::Syntax { path, line, column, format, message } => {
+                // Of a file the finding has the place by itself.
+                let place = if path == Path::new(STDIN) {
+                    format!(" at line {line}, column {column}")
+                } else {
+                    String::new()
+                };
+                let remedy = if is_template(path, *line) {
+                    "it is a template: render it first, helm template . | globaldns check -"
+                } else {
+                    "correct the file; what comes behind this place was not looked at"
+                };
+                (format!("it is not {format}{place}: {message}"), remedy)
+            }
             LoadError::Panic { .. } => (
                 "reading it makes this version of globaldns panic".to_owned(),
                 "report it, with the file; until it is mended, write the file in another way",
@@ -129,6 +139,22 @@ impl LoadError {
             _ => None,
         }
     }
+}
+
+/// Whether this line of a file is for a templating engine; the file was read a moment ago.
+fn is_template(path: &Path, line: u64) -> bool {
+    let is_one = |text: String| {
+        let line = usize::try_from(line).unwrap_or(usize::MAX).saturating_sub(1);
+        text.lines().nth(line).is_some_and(|line| line.contains("{{"))
+    };
+    path != Path::new(STDIN) && limits::read_file(path, MOST_FILE).is_ok_and(is_one)
+}
+
+/// What a parser says, without the place, which stands before it.
+fn without_place(message: String, line: u64, column: u64) -> String {
+    let places = [format!(" at line {line}, column {column}"), format!(" at line {line} column {column}")];
+    let bare = places.iter().find_map(|place| message.strip_suffix(place.as_str()));
+    bare.map(str::to_owned).unwrap_or(message)
 }
 
 /// What tells one version of a file from another without reading it.
@@ -503,27 +529,18 @@ fn json_error(path: &Path, error: serde_json::Error) -> LoadError {
     if error.is_io() {
         return LoadError::Io { path: path.to_owned(), error: error.into() };
     }
-    LoadError::Syntax {
-        path: path.to_owned(),
-        line: error.line() as u64,
-        column: error.column() as u64,
-        format: "JSON",
-        message: error.to_string(),
-    }
+    let (line, column) = (error.line() as u64, error.column() as u64);
+    let message = without_place(error.to_string(), line, column);
+    LoadError::Syntax { path: path.to_owned(), line, column, format: "JSON", message }
 }
 
 fn yaml_error(path: &Path, error: serde_saphyr::Error) -> LoadError {
     if let serde_saphyr::Error::IOError { cause } = error {
         return LoadError::Io { path: path.to_owned(), error: cause };
     }
-    let at = error.location();
-    LoadError::Syntax {
-        path: path.to_owned(),
-        line: at.map_or(1, |l| l.line()),
-        column: at.map_or(1, |l| l.column()),
-        format: "YAML",
-        message: error.to_string(),
-    }
+    let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+    let message = without_place(error.to_string(), line, column);
+    LoadError::Syntax { path: path.to_owned(), line, column, format: "YAML", message }
 }
 
 fn yaml_options() -> serde_saphyr::Options {

@@ -69,11 +69,7 @@ fn every_seeded_defect_is_found_where_it_is_and_nothing_else() {
         assert!(!wanted.is_empty(), "{path}");
         let ended = end(&[&["check", &path, "-o", "json"], &flags[..]].concat());
         let reasons = json(&ended);
-        let mut found = found(&ended);
-        if !text.contains("zone-public") {
-            // Of the zone every file is checked with.
-            assert!(found.remove(&("zone-public".into(), "global".into(), "--zone".into(), None)));
-        }
+        let found = found(&ended);
         // Where a file is broken is the parser's word.
         let line_of = |(code, object, field, line): Found| {
             let line = line.filter(|_| code != "file-unreadable");
@@ -154,7 +150,79 @@ fn what_cannot_be_read_is_a_finding_and_hides_nothing() {
     let mut of_files = checked["findings"].as_array().into_iter().flatten();
     let broken = of_files.find(|f| f["code"] == "file-unreadable" && f["file"] != missing).expect("the file");
     assert!(broken["line"].as_u64() > Some(10) && broken["column"].is_u64(), "{broken}");
+    assert!(!broken["why"].as_str().expect("a reason").contains("line"), "the place is said once: {broken}");
     assert_eq!(ended.code, Some(1));
+}
+
+/// [F2] A template is no manifest, and whoever checks one is told how it becomes one.
+#[test]
+fn a_template_is_to_be_rendered_first() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (at, line) in ["{{- if .Values.on }}", "  name: {{ .Values.name }}"].iter().enumerate() {
+        let path = directory.path().join(format!("{at}.yaml"));
+        fs::write(&path, format!("kind: ServiceEntry\nmetadata:\n{line}\n")).expect("written");
+        let ended = end(&["check", path.to_str().expect("UTF-8")]);
+        assert!(ended.stdout.contains("helm template . | globaldns check -"), "{line}: {}", ended.stdout);
+    }
+    let path = directory.path().join("2.json");
+    fs::write(&path, "{\"kind\": }").expect("written");
+    let ended = end(&["check", path.to_str().expect("UTF-8")]);
+    assert!(!ended.stdout.contains("template") && !ended.stdout.contains(" line "), "{}", ended.stdout);
+}
+
+/// [F2] A path that was moved, or is no manifest, passes as nothing else would.
+#[test]
+fn a_path_without_a_service_entry_is_told_of_and_strictly_fails() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("a.yaml");
+    fs::write(&path, "kind: ConfigMap\n").expect("written");
+    let (file, below) = (path.to_str().expect("UTF-8"), directory.path().to_str().expect("UTF-8"));
+    let ended = end(&["check", "tests/check", file, below, "tests/check/missing.yaml"]);
+    let told = "globaldns: PATH has no ServiceEntry in it";
+    for path in [file, below] {
+        assert!(ended.stderr.contains(&told.replace("PATH", path)), "{}", ended.stderr);
+    }
+    assert_eq!(ended.stderr.matches("has no ServiceEntry").count(), 2, "what cannot be read is a finding");
+    assert_eq!((end(&["check", file]).code, end(&["check", file, "--strict"]).code), (Some(0), Some(1)));
+    let fine = format!("{SEEDED}/exports.yaml");
+    assert_eq!(end(&["check", &fine, "--strict"]).code, Some(0));
+}
+
+/// [F2] [X0] In a server's own container, its variables are a server's.
+#[test]
+fn variables_of_a_server_do_not_hinder_who_reads_once() {
+    let with_variables = |args: &[&str]| {
+        let mut command = globaldns(args);
+        command
+            .env("GLOBALDNS_ADVERTISE_SERVICE", "globaldns/globaldns")
+            .env("GLOBALDNS_NAMESPACE", "globaldns");
+        command.env("GLOBALDNS_FILE", "/nowhere.yaml").env("GLOBALDNS_KUBERNETES", "false");
+        command
+    };
+    let fine = format!("{SEEDED}/exports.yaml");
+    let ended = run(with_variables(&["check", &fine]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let mut explain = with_variables(&["explain", "nothing.global", "--file", &fine]);
+    explain.env_remove("GLOBALDNS_FILE");
+    let ended = run(explain);
+    assert!(ended.code == Some(1) && ended.stdout.contains("nothing.global"), "{ended:?}");
+    for flags in [["--namespace", "a"], ["--advertise-service", "a/b"]] {
+        let told = refused(&[&["check", &fine], &flags[..]].concat());
+        assert!(told.contains(&format!("{} needs a cluster", flags[0])), "{told}");
+    }
+}
+
+/// [F3] Nobody has chosen the default zone.
+#[test]
+fn only_zones_that_were_chosen_are_held_against_the_public_ones() {
+    let fine = format!("{SEEDED}/exports.yaml");
+    let is_told = |more: &[&str], variable: Option<&str>| {
+        let mut command = globaldns(&[&["check", &fine, "-o", "json"], more].concat());
+        variable.into_iter().for_each(|zone| _ = command.env("GLOBALDNS_ZONE", zone));
+        found(&run(command)).iter().any(|(code, ..)| code == "zone-public")
+    };
+    assert!(!is_told(&[], None));
+    assert!(is_told(&["--zone", "global"], None) && is_told(&[], Some("global")));
 }
 
 /// [F2] [A2]
@@ -224,16 +292,15 @@ fn sarif_names_rules_files_and_lines() {
     assert_eq!(rules, Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>());
     let results = run["results"].as_array().expect("results");
     assert!(results.len() >= 40);
+    let notices = run["invocations"][0]["toolExecutionNotifications"].as_array().expect("notifications");
+    assert!(notices.is_empty(), "{notices:?}");
     for result in results {
         let index = result["ruleIndex"].as_u64().expect("an index") as usize;
         assert_eq!(result["ruleId"], rules[index]);
-        assert!(["error", "warning", "note"].contains(&result["level"].as_str().expect("a level")));
-        let location = &result["locations"][0];
-        let physical = &location["physicalLocation"];
-        let Some(uri) = physical["artifactLocation"]["uri"].as_str() else {
-            assert_eq!(result["ruleId"], "zone-public");
-            continue;
-        };
+        assert!(["error", "warning"].contains(&result["level"].as_str().expect("a level")));
+        // Code scanning refuses all of them for one without.
+        let physical = &result["locations"][0]["physicalLocation"];
+        let uri = physical["artifactLocation"]["uri"].as_str().expect("a place in a file");
         assert!(Path::new(uri).exists(), "{uri}");
         let line = physical["region"]["startLine"].as_u64().expect("a line");
         if result["ruleId"] == "placeholder" {
@@ -241,6 +308,21 @@ fn sarif_names_rules_files_and_lines() {
             assert!(text.lines().nth(line as usize - 1).expect("the line").contains("finds placeholder"));
         }
     }
+}
+
+/// [F2] Code scanning takes no result without a place in a file.
+#[test]
+fn sarif_tells_of_a_cluster_by_notifications_of_the_run() {
+    let api = ApiServer::start(&["v1"]);
+    api.apply("foo/a", json!({"hosts": ["a b", "a.example"], "addresses": ["240.1.0.1"]}));
+    let ended = end(&["check", "--cluster", "--kubeconfig", api.kubeconfig(), "-o", "sarif"]);
+    let run = &json(&ended)["runs"][0];
+    assert_eq!(run["results"], json!([]));
+    let notices = run["invocations"][0]["toolExecutionNotifications"].as_array().expect("notifications");
+    assert_eq!(notices.len(), 1, "no note is among them: {notices:?}");
+    assert_eq!(notices[0]["associatedRule"]["id"], "host-invalid");
+    assert_eq!(notices[0]["locations"][0]["logicalLocations"][0]["fullyQualifiedName"], "foo/a");
+    assert_eq!((run["invocations"][0]["executionSuccessful"].clone(), ended.code), (json!(true), Some(1)));
 }
 
 /// The paths of what a cluster tells of its addresses.

@@ -1,11 +1,12 @@
-//! SARIF 2.1.0 (OASIS), as code scanning reads it.
+//! SARIF 2.1.0 (OASIS), as code scanning reads it: every result has a place in a file, or all of them are refused. What
+//! is found outside of files is a notification of the run.
 
 use std::path::{Component, Path};
 
 use serde_json::{Value, json};
 
 use super::Located;
-use crate::finding::{Code, Severity};
+use crate::finding::{Code, Finding, Severity};
 use crate::{COMMIT, VERSION};
 
 const SCHEMA: &str =
@@ -16,7 +17,14 @@ const ROOT: &str = "%SRCROOT%";
 pub(super) fn text(findings: &[Located]) -> anyhow::Result<String> {
     let rules: Vec<Value> = Code::ALL.iter().map(|code| rule(*code)).collect();
     let here = std::env::current_dir().ok();
-    let results: Vec<Value> = findings.iter().map(|located| result(located, here.as_deref())).collect();
+    let (mut results, mut notifications) = (Vec::new(), Vec::new());
+    // Notes are nothing to review: there is one for each host of somebody else's.
+    for located in findings.iter().filter(|located| located.finding.code.severity() != Severity::Info) {
+        match &located.file {
+            Some(file) => results.push(result(located, file, here.as_deref())),
+            None => notifications.push(notification(&located.finding)),
+        }
+    }
     let log = json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -25,6 +33,7 @@ pub(super) fn text(findings: &[Located]) -> anyhow::Result<String> {
                 "name": "globaldns", "semanticVersion": VERSION, "version": format!("{VERSION} ({COMMIT})"),
                 "rules": rules,
             }},
+            "invocations": [{"executionSuccessful": true, "toolExecutionNotifications": notifications}],
             "columnKind": "unicodeCodePoints",
             "results": results,
         }],
@@ -48,27 +57,39 @@ fn rule(code: Code) -> Value {
     })
 }
 
-fn result(located: &Located, here: Option<&Path>) -> Value {
+fn index(code: Code) -> Option<usize> {
+    Code::ALL.iter().position(|known| *known == code)
+}
+
+fn object(finding: &Finding) -> Value {
+    json!([{"fullyQualifiedName": finding.object, "kind": "resource"}])
+}
+
+fn notification(finding: &Finding) -> Value {
+    json!({
+        "associatedRule": {"id": finding.code.as_str(), "index": index(finding.code)},
+        "level": level(finding.code.severity()),
+        "message": {"text": finding.told()},
+        "locations": [{"logicalLocations": object(finding)}],
+    })
+}
+
+fn result(located: &Located, file: &str, here: Option<&Path>) -> Value {
     let finding = &located.finding;
-    let mut location = json!({
-        "logicalLocations": [{"fullyQualifiedName": finding.object, "kind": "resource"}],
-    });
-    if let Some(file) = &located.file {
-        let mut physical = json!({"artifactLocation": artifact(file, here)});
-        // Code scanning shows nothing without a region.
-        let mut region = json!({"startLine": located.line.unwrap_or(1)});
-        if let Some(column) = located.column {
-            region["startColumn"] = column.into();
-        }
-        physical["region"] = region;
-        location["physicalLocation"] = physical;
+    // Code scanning shows nothing without a region.
+    let mut region = json!({"startLine": located.line.unwrap_or(1)});
+    if let Some(column) = located.column {
+        region["startColumn"] = column.into();
     }
     json!({
         "ruleId": finding.code.as_str(),
-        "ruleIndex": Code::ALL.iter().position(|code| *code == finding.code),
+        "ruleIndex": index(finding.code),
         "level": level(finding.code.severity()),
         "message": {"text": finding.told()},
-        "locations": [location],
+        "locations": [{
+            "physicalLocation": {"artifactLocation": artifact(file, here), "region": region},
+            "logicalLocations": object(finding),
+        }],
         // The same finding stays the same when lines above it come and go.
         "partialFingerprints": {
             "globaldns/v1": format!("{}|{}|{}|{}", finding.code.as_str(), finding.object, finding.field, finding.value),
