@@ -43,7 +43,7 @@ impl Desk {
 
     /// Begins to look on at a search; `None` if another replica tells.
     pub fn begin(&self) -> Option<Round> {
-        self.ledger().begin(Instant::now())
+        self.ledger().begin()
     }
 
     /// The search is over. It was `still` if nothing has changed meanwhile; else it may have missed what is there.
@@ -71,9 +71,15 @@ fn subject(finding: &Finding) -> Option<(&str, &str)> {
     (is_name(namespace) && is_name(name)).then_some((namespace, name))
 }
 
-/// What makes a finding the same as before. The remedy is not part of it, since another version may word it better.
+/// What makes a finding the same as before: what is in the entry. Why that is wrong may name another entry, and one that
+/// changes would have hundreds told again; and another version may word it better, as it may the remedy.
 fn identity(finding: &Finding) -> u64 {
-    key([finding.code.as_str(), &finding.object, &finding.field, &finding.value, &finding.why])
+    key([finding.code.as_str(), &finding.object, &finding.field, &finding.value])
+}
+
+/// What makes an Event the same as before: it says the same, for nobody can change its note.
+fn event_key(finding: &Finding) -> u64 {
+    key([identity(finding).to_string().as_str(), &finding.why])
 }
 
 /// `host-no-address` as Events have it: `HostNoAddress`.
@@ -143,16 +149,18 @@ mod tests {
 
     /// [F4]
     #[test]
-    fn another_wording_of_the_remedy_is_no_other_finding() {
+    fn another_wording_of_why_and_of_the_remedy_is_no_other_finding() {
         let found = finding(Code::HostNoAddress, "ns/name");
         let reworded = Finding { remedy: "do that".to_owned(), ..found.clone() };
-        assert_eq!(identity(&found), identity(&reworded));
+        assert_eq!((identity(&found), event_key(&found)), (identity(&reworded), event_key(&reworded)));
+        let for_another = Finding { why: "another one is so".to_owned(), ..found.clone() };
+        assert_eq!(identity(&found), identity(&for_another));
+        assert_ne!(event_key(&found), event_key(&for_another), "its note would not be true");
         let others = [
             Finding { code: Code::HostInvalid, ..found.clone() },
             Finding { object: "ns/other".to_owned(), ..found.clone() },
             Finding { field: "spec.hosts[1]".to_owned(), ..found.clone() },
             Finding { value: "b.global".to_owned(), ..found.clone() },
-            Finding { why: "it is not".to_owned(), ..found.clone() },
         ];
         for other in others {
             assert_ne!(identity(&found), identity(&other), "{other}");

@@ -3,6 +3,7 @@
 //! Of the findings themselves only the [`KEPT`] that come next are kept, errors first. There may be millions; when these are told,
 //! another search brings others.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,16 +26,21 @@ pub const MANY: usize = 30;
 pub const KEPT: usize = 64;
 /// What could not be told is not tried again sooner.
 pub const RETRY: Duration = Duration::from_secs(10);
-/// Namespaces that are known to refuse Events; more are asked each time.
-const MOST_REFUSED: usize = 1_000;
+/// A namespace that refuses again is left alone for twice as long as before, and for this long at most.
+pub const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// Of the Events that may be tried, one of so many may be spent on a namespace that has refused and does so again.
+const RETRIES: u32 = 5;
+/// Namespaces that are known to refuse Events, with a finding each; more are asked each time.
+const MOST_REFUSED: usize = 10_000;
 
 /// Errors come before warnings; among these, chance decides, the same on every replica.
 pub type Place = (Severity, u64);
 
 /// See the module text.
-#[derive(Default)]
 pub struct Ledger {
     bucket: Bucket,
+    /// For namespaces that refuse again; where Events are taken, this does not count.
+    retries: Bucket,
     /// `None` while another replica tells.
     book: Option<Book>,
 }
@@ -50,8 +56,8 @@ struct Book {
     waiting: BTreeMap<Place, Waiting>,
     /// How many more stand that were not told.
     untold: usize,
-    /// Namespaces that refuse Events, and until when they are left alone.
-    refused: HashMap<String, Instant>,
+    /// Namespaces that refuse Events.
+    refused: HashMap<String, Refusal>,
     /// It was told that many wait.
     many_told: bool,
     unsaved: bool,
@@ -62,6 +68,16 @@ struct Waiting {
     finding: Finding,
     /// When it may be told.
     due: Instant,
+}
+
+/// A namespace that refuses Events. One finding there is tried every now and then, and searches pass over all others.
+struct Refusal {
+    place: Place,
+    finding: Finding,
+    /// Until when it is left alone.
+    until: Instant,
+    /// For how long it was.
+    pause: Duration,
 }
 
 /// What is to be done now.
@@ -89,7 +105,8 @@ pub struct Told {
 /// One search, looked on.
 pub struct Round {
     told: Arc<HashSet<u64>>,
-    refused: HashSet<String>,
+    /// Namespaces that refuse, which finding is tried there, and which one is there: that one, if it stands.
+    refused: HashMap<String, (Place, Option<(Place, Finding)>)>,
     /// Of those that were told.
     seen: HashSet<u64, RandomState>,
     first: BTreeMap<Place, Finding>,
@@ -105,11 +122,14 @@ impl Round {
             self.seen.insert(hash);
             return;
         }
-        if self.refused.contains(namespace) {
+        let place = (finding.code.severity(), hash);
+        if let Some((tried, found)) = self.refused.get_mut(namespace) {
+            if found.is_none() || place == *tried {
+                *found = Some((place, finding.clone()));
+            }
             return;
         }
         self.untold += 1;
-        let place = (finding.code.severity(), hash);
         let last = self.first.last_key_value().map(|(last, _)| *last);
         if self.first.len() < KEPT || last.is_some_and(|last| place < last) {
             self.first.insert(place, finding.clone());
@@ -117,6 +137,13 @@ impl Round {
                 self.first.pop_last();
             }
         }
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        let retries = Bucket { burst: BURST / RETRIES, pause: PAUSE * RETRIES, full: None };
+        Ledger { bucket: Bucket { burst: BURST, pause: PAUSE, full: None }, retries, book: None }
     }
 }
 
@@ -152,12 +179,12 @@ impl Ledger {
     }
 
     /// See [`super::Desk::begin`].
-    pub fn begin(&mut self, now: Instant) -> Option<Round> {
-        let book = self.book.as_mut()?;
-        book.refused.retain(|_, until| *until > now);
+    pub fn begin(&mut self) -> Option<Round> {
+        let book = self.book.as_ref()?;
+        let tried = |(of, refusal): (&String, &Refusal)| (of.clone(), (refusal.place, None));
         Some(Round {
             told: book.told.clone(),
-            refused: book.refused.keys().cloned().collect(),
+            refused: book.refused.iter().map(tried).collect(),
             seen: HashSet::default(),
             first: BTreeMap::new(),
             untold: 0,
@@ -176,15 +203,19 @@ impl Ledger {
                 *searches += if still { 2 } else { 1 };
             }
         }
+        for (namespace, (_, found)) in round.refused {
+            book.still_refused(namespace, found, still, now);
+        }
         let mut before = std::mem::take(&mut book.waiting);
         for (place, finding) in round.first {
-            if !book.told.contains(&place.1) {
+            // One of these may have been told, or refused, during the search.
+            if !book.told.contains(&place.1) && !book.refuses(&finding) {
                 let due = before.remove(&place).map_or(now + SETTLED, |known| known.due);
                 book.waiting.insert(place, Waiting { finding, due });
             }
         }
         book.untold = round.untold;
-        if round.untold == 0 && round.refused.is_empty() && book.many_told {
+        if round.untold == 0 && book.many_told {
             (book.many_told, book.unsaved) = (false, true);
         }
     }
@@ -193,17 +224,22 @@ impl Ledger {
     pub fn next(&mut self, now: Instant) -> Next {
         let Some(book) = &mut self.book else { return Next::Wait(None) };
         book.settle(now);
-        if book.waiting.is_empty() && book.untold > 0 || book.refused.values().any(|until| *until <= now) {
-            book.refused.retain(|_, until| *until > now);
+        if book.waiting.is_empty() && book.untold > 0 {
             book.wants_search = true;
         }
+        let retry =
+            book.refused.values().filter(|refusal| refusal.until <= now).min_by_key(|refusal| refusal.until);
+        let may_retry = self.retries.has(now);
+        let retry_at = retry.filter(|_| !may_retry).map(|_| self.retries.next(now));
+        let retry = retry.filter(|_| may_retry).map(|refusal| (refusal.place, &refusal.finding));
         let due = book.waiting.iter().find(|(_, waiting)| waiting.due <= now);
-        let Some((place, waiting)) = due.filter(|_| book.told.len() < MOST_TOLD) else {
-            return Next::Wait(book.wake(now));
+        let due = retry.or(due.map(|(place, waiting)| (*place, &waiting.finding)));
+        let Some((place, finding)) = due.filter(|_| book.told.len() < MOST_TOLD) else {
+            return Next::Wait(book.wake(now).into_iter().chain(retry_at).min());
         };
         if self.bucket.take(now) {
             let again = book.gone.contains(&place.1);
-            return Next::Tell(Box::new(Told { place: *place, finding: waiting.finding.clone(), again }));
+            return Next::Tell(Box::new(Told { place, finding: finding.clone(), again }));
         }
         if book.untold > MANY && !book.many_told {
             (book.many_told, book.unsaved) = (true, true);
@@ -213,29 +249,49 @@ impl Ledger {
     }
 
     /// It was told, or nothing will come of telling it.
-    pub fn told(&mut self, (severity, hash): Place) {
+    pub fn told(&mut self, told: &Told, now: Instant) {
         let Some(book) = &mut self.book else { return };
-        book.waiting.remove(&(severity, hash));
+        let hash = told.place.1;
+        if book.waiting.remove(&told.place).is_some() {
+            book.untold = book.untold.saturating_sub(1);
+        }
         Arc::make_mut(&mut book.told).insert(hash);
         book.gone.retain(|gone| *gone != hash);
-        book.untold = book.untold.saturating_sub(1);
         book.unsaved = true;
+        let namespace = subject(&told.finding).map(|(namespace, _)| namespace);
+        if namespace.is_some_and(|namespace| book.refused.remove(namespace).is_some()) {
+            // What was missing there may be there everywhere; and there is more to tell.
+            book.wants_search = true;
+            for refusal in book.refused.values_mut() {
+                (refusal.until, refusal.pause) = (now, RETRY);
+            }
+        }
     }
 
     /// It could not be told now.
-    pub fn put_off(&mut self, place: Place, now: Instant) {
+    pub fn put_off(&mut self, told: &Told, now: Instant) {
         let Some(book) = &mut self.book else { return };
-        if let Some(waiting) = book.waiting.get_mut(&place) {
+        if let Some(waiting) = book.waiting.get_mut(&told.place) {
             waiting.due = now + RETRY;
+        }
+        if let Some(refusal) = book.refused.values_mut().find(|refusal| refusal.place == told.place) {
+            refusal.until = now + refusal.pause;
         }
     }
 
     /// Nothing can be told in a namespace now.
-    pub fn refused(&mut self, place: Place, namespace: &str, now: Instant) {
-        self.put_off(place, now);
+    pub fn refused(&mut self, told: &Told, namespace: &str, now: Instant) {
+        self.put_off(told, now);
         let Some(book) = &mut self.book else { return };
-        if book.refused.len() < MOST_REFUSED {
-            book.refused.insert(namespace.to_owned(), now + RETRY);
+        let known = book.refused.get_mut(namespace);
+        if let Some(refusal) = known {
+            self.retries.take(now);
+            refusal.pause = (2 * refusal.pause).min(LONGEST_RETRY);
+            refusal.until = now + refusal.pause;
+        } else if book.refused.len() < MOST_REFUSED {
+            let (place, finding) = (told.place, told.finding.clone());
+            let refusal = Refusal { place, finding, until: now + RETRY, pause: RETRY };
+            book.refused.insert(namespace.to_owned(), refusal);
             let before = book.waiting.len();
             book.waiting.retain(|_, waiting| subject(&waiting.finding).is_none_or(|(of, _)| of != namespace));
             book.untold = book.untold.saturating_sub(before - book.waiting.len());
@@ -281,18 +337,45 @@ impl Book {
         self.unsaved = true;
     }
 
+    fn refuses(&self, finding: &Finding) -> bool {
+        subject(finding).is_some_and(|(namespace, _)| self.refused.contains_key(namespace))
+    }
+
+    /// What a search has found in a namespace that refuses: only a finding that stands may be tried.
+    fn still_refused(
+        &mut self,
+        namespace: String,
+        found: Option<(Place, Finding)>,
+        still: bool,
+        now: Instant,
+    ) {
+        let Entry::Occupied(mut known) = self.refused.entry(namespace) else { return };
+        let refusal = known.get_mut();
+        match found {
+            Some((place, _)) if place == refusal.place => {}
+            Some((place, finding)) => {
+                (refusal.place, refusal.finding) = (place, finding);
+                refusal.until = refusal.until.max(now + SETTLED);
+            }
+            None if still => drop(known.remove()),
+            // It may have been missed; the next search follows at once.
+            None => refusal.until = refusal.until.max(now + SETTLED),
+        }
+    }
+
     /// When there may be something to do, though nothing happens.
     fn wake(&self, now: Instant) -> Option<Instant> {
         let due = self.waiting.values().map(|waiting| waiting.due);
         let gone =
             self.missing.values().filter(|(_, searches)| *searches >= 2).map(|(since, _)| *since + SETTLED);
-        due.chain(gone).chain(self.refused.values().copied()).filter(|at| *at > now).min()
+        due.chain(gone).chain(self.refused.values().map(|refusal| refusal.until)).filter(|at| *at > now).min()
     }
 }
 
-/// [`BURST`] at once, and then one for each [`PAUSE`].
-#[derive(Default)]
+/// Some at once, and then one for each pause.
 struct Bucket {
+    burst: u32,
+    pause: Duration,
     /// When all of it is there again.
     full: Option<Instant>,
 }
@@ -300,17 +383,27 @@ struct Bucket {
 impl Bucket {
     /// Takes one, if there is one.
     fn take(&mut self, now: Instant) -> bool {
-        let full = self.full.map_or(now, |full| full.max(now)) + PAUSE;
-        let fits = full <= now + PAUSE * BURST;
-        if fits {
-            self.full = Some(full);
+        let has = self.has(now);
+        if has {
+            self.full = Some(self.later(now));
         }
-        fits
+        has
+    }
+
+    /// Whether there is one.
+    fn has(&self, now: Instant) -> bool {
+        self.later(now) <= now + self.pause * self.burst
     }
 
     /// When there is one.
     fn next(&self, now: Instant) -> Instant {
-        self.full.map_or(now, |full| (full + PAUSE).checked_sub(PAUSE * BURST).unwrap_or(now).max(now))
+        let least = self.full.and_then(|full| (full + self.pause).checked_sub(self.pause * self.burst));
+        least.map_or(now, |least| least.max(now))
+    }
+
+    /// When all of it would be there again if one were taken.
+    fn later(&self, now: Instant) -> Instant {
+        self.full.map_or(now, |full| full.max(now)) + self.pause
     }
 }
 

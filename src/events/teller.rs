@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::{BURST, Next, PAUSE, Told};
 use super::record::{self, Object, Record};
 use super::tally::{Outcome, Tally};
-use super::{Desk, note, reason, subject};
+use super::{Desk, event_key, note, reason, subject};
 use crate::kubernetes::lease::Leadership;
 use crate::kubernetes::recorder::{Notice, Recorder, Written};
 use crate::kubernetes::troubles::Troubles;
@@ -123,7 +123,7 @@ impl Teller {
             Next::Tell(told) => {
                 // A panic costs this one, and no other.
                 if panics::contained(Place::Events, self.tell(&told)).await.is_none() {
-                    self.desk.ledger().put_off(told.place, Instant::now());
+                    self.desk.ledger().put_off(&told, Instant::now());
                 }
             }
             Next::Many(count) => self.tell_of_many(count).await,
@@ -209,12 +209,12 @@ impl Teller {
                     Written::New => Outcome::Written,
                     Written::Known => Outcome::Known,
                 });
-                self.desk.ledger().told(told.place);
+                self.desk.ledger().told(told, Instant::now());
                 self.troubles.over("event");
                 self.is_taken(namespace);
             }
             // It is gone, and so will be its finding.
-            Ok(None) => self.desk.ledger().put_off(told.place, Instant::now()),
+            Ok(None) => self.desk.ledger().put_off(told, Instant::now()),
             Err(error) => self.failed(told, namespace, &error),
         }
     }
@@ -231,7 +231,7 @@ impl Teller {
             reason: reason(told.finding.code),
             action: "Serve",
             note: note(&told.finding),
-            key: told.place.1,
+            key: event_key(&told.finding),
         };
         let written = self.recorder.write(&notice).await?;
         if written == Written::Known && told.again {
@@ -248,18 +248,18 @@ impl Teller {
         match code {
             403 if !ends => {
                 self.tally.count(Outcome::Refused);
-                self.desk.ledger().refused(told.place, namespace, now);
+                self.desk.ledger().refused(told, namespace, now);
                 self.is_refused(namespace, error);
             }
             // Of this one nothing will come, whenever it is tried.
             400..=499 if ![401, 403, 404, 408, 409, 429].contains(&code) => {
                 self.tally.count(Outcome::Failed);
-                self.desk.ledger().told(told.place);
+                self.desk.ledger().told(told, now);
                 tracing::warn!("Events: one was not taken and is left out: {error} ({})", told.finding);
             }
             _ => {
                 self.tally.count(Outcome::Failed);
-                self.desk.ledger().put_off(told.place, now);
+                self.desk.ledger().put_off(told, now);
                 let is_of_object = ends || code == 404 || matches!(error, CallError::Stale(_));
                 if !is_of_object {
                     self.away_until = now + AWAY;

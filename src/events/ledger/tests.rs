@@ -10,6 +10,11 @@ struct Scene {
     stands: Vec<Finding>,
     /// What was told of many that wait.
     many: Vec<usize>,
+    /// Begins the names of namespaces that refuse.
+    refuses: &'static str,
+    /// When they did.
+    refused: Vec<Instant>,
+    searches: usize,
 }
 
 fn warning(object: &str) -> Finding {
@@ -29,7 +34,15 @@ impl Scene {
     fn leads(record: Record) -> Scene {
         let mut ledger = Ledger::default();
         ledger.lead(record);
-        Scene { ledger, now: Instant::now(), stands: Vec::new(), many: Vec::new() }
+        Scene {
+            ledger,
+            now: Instant::now(),
+            stands: Vec::new(),
+            many: Vec::new(),
+            refuses: "none",
+            refused: Vec::new(),
+            searches: 0,
+        }
     }
 
     fn finds(&mut self, stands: impl IntoIterator<Item = Finding>) {
@@ -38,7 +51,8 @@ impl Scene {
     }
 
     fn search(&mut self, still: bool) {
-        let mut round = self.ledger.begin(self.now).expect("it leads");
+        self.searches += 1;
+        let mut round = self.ledger.begin().expect("it leads");
         self.stands.iter().for_each(|finding| round.see(finding));
         self.ledger.finish(round, still, self.now);
     }
@@ -56,10 +70,16 @@ impl Scene {
                 self.search(true);
             }
             match self.ledger.next(self.now) {
-                Next::Tell(told) => {
-                    self.ledger.told(told.place);
-                    all.push(*told);
-                }
+                Next::Tell(told) => match told.finding.object.split_once('/') {
+                    Some((namespace, _)) if namespace.starts_with(self.refuses) => {
+                        self.refused.push(self.now);
+                        self.ledger.refused(&told, namespace, self.now);
+                    }
+                    _ => {
+                        self.ledger.told(&told, self.now);
+                        all.push(*told);
+                    }
+                },
                 Next::Many(count) => self.many.push(count),
                 Next::Wait(Some(until)) if until <= end => {
                     assert!(until > self.now, "a wait for now has no end");
@@ -118,6 +138,30 @@ fn another_finding_is_told_and_one_that_comes_back_is_told_again() {
     scene.finds([warning("ns/a")]);
     let told = scene.pass(MINUTE);
     assert_eq!((told.len(), &told[0].finding, told[0].again), (1, &warning("ns/a"), true));
+}
+
+/// [F4] Hundreds share an address or a host with one that changes, or lose a host to it.
+#[test]
+fn what_another_entry_does_has_nothing_told_again() {
+    let because_of = |other: &str| {
+        let shared = |i| {
+            let why = format!("e{i}.global and {other} have the same address");
+            Finding::new(
+                Code::AddressShared,
+                format!("ns/e{i}"),
+                "spec.addresses",
+                "240.0.0.1",
+                why,
+                "remedy",
+            )
+        };
+        (0..200).map(shared).collect::<Vec<_>>()
+    };
+    let mut scene = Scene::leads(Record::default());
+    scene.finds(because_of("a.global of ns/a"));
+    assert_eq!(scene.pass(15 * MINUTE).len(), 200);
+    scene.finds(because_of("b.global of ns/b"));
+    assert_eq!(objects(&scene.pass(15 * MINUTE)), Vec::<&str>::new());
 }
 
 /// [F4] A search during which entries change may miss one.
@@ -233,7 +277,7 @@ fn no_more_are_told_than_can_be_remembered() {
     assert_eq!(told.len(), MOST_TOLD - 2);
     scene.stands = flood(10);
     // What was told before stands as well, as far as this is concerned.
-    let mut round = scene.ledger.begin(scene.now).expect("it leads");
+    let mut round = scene.ledger.begin().expect("it leads");
     round.seen.extend(told);
     scene.stands.iter().for_each(|finding| round.see(finding));
     scene.ledger.wants_search();
@@ -257,7 +301,7 @@ fn what_could_not_be_told_is_tried_again_and_holds_up_no_other() {
     scene.now += SETTLED;
     let Next::Tell(told) = scene.ledger.next(scene.now) else { panic!("one is due") };
     assert_eq!(told.finding.object, "ns/a");
-    scene.ledger.put_off(told.place, scene.now);
+    scene.ledger.put_off(&told, scene.now);
     assert_eq!(objects(&scene.pass(RETRY / 2)), ["ns/b"]);
     assert_eq!(objects(&scene.pass(RETRY)), ["ns/a"]);
 }
@@ -271,7 +315,7 @@ fn a_namespace_that_refuses_is_left_alone_for_a_while() {
     scene.finds(refused.chain([warning("yes/a")]));
     scene.now += SETTLED;
     let Next::Tell(told) = scene.ledger.next(scene.now) else { panic!("one is due") };
-    scene.ledger.refused(told.place, "no", scene.now);
+    scene.ledger.refused(&told, "no", scene.now);
     assert_eq!(objects(&scene.pass(RETRY / 2)), ["yes/a"]);
     // By now the right is there.
     let told = scene.pass(RETRY);
@@ -281,15 +325,76 @@ fn a_namespace_that_refuses_is_left_alone_for_a_while() {
 
 /// [F4]
 #[test]
+fn a_namespace_that_goes_on_refusing_is_asked_ever_more_rarely_and_costs_no_search() {
+    let mut scene = Scene::leads(Record::default());
+    scene.refuses = "no";
+    scene.finds((0..100).map(|i| warning(&format!("no/e{i}"))));
+    assert_eq!(scene.pass(MINUTE), []);
+    let searches = scene.searches;
+    assert_eq!(scene.pass(60 * MINUTE), []);
+    let pauses: Vec<_> = scene.refused.windows(2).map(|two| (two[1] - two[0]).as_secs()).collect();
+    assert_eq!(pauses[..6], [10, 20, 40, 80, 160, 300]);
+    assert!(pauses[6..].iter().all(|pause| *pause == LONGEST_RETRY.as_secs()), "{pauses:?}");
+    assert_eq!(scene.searches, searches);
+    // The right is there: one shows it, and all are told.
+    scene.refuses = "none";
+    assert_eq!(scene.pass(LONGEST_RETRY + 5 * MINUTE).len(), 100);
+}
+
+/// [F4]
+#[test]
+fn namespaces_that_refuse_do_not_keep_events_from_others() {
+    let mut scene = Scene::leads(Record::default());
+    scene.refuses = "no";
+    let refused = (0..300).map(|i| error(&format!("no{i}/a")));
+    scene.finds(refused.clone());
+    // Each has refused once, and some again.
+    assert_eq!(scene.pass(15 * MINUTE), []);
+    assert!(scene.refused.len() >= 300);
+    scene.refused.clear();
+    scene.finds(refused.clone().chain(flood(300)));
+    let told = scene.pass(10 * MINUTE).len();
+    assert!(told >= 230, "{told} in ten minutes");
+    let most = 5 + 600 / 10;
+    assert!(scene.refused.len() <= most, "{} of {most} refused", scene.refused.len());
+    // One right for all.
+    scene.refuses = "none";
+    let told = scene.pass(15 * MINUTE).len();
+    assert!(told >= 300, "{told} in a quarter of an hour");
+}
+
+/// [F4] What is tried where Events were refused is true when it is told.
+#[test]
+fn only_what_stands_is_tried_where_events_were_refused() {
+    let mut scene = Scene::leads(Record::default());
+    scene.refuses = "no";
+    scene.finds([warning("no/a"), warning("no/b")]);
+    assert_eq!(scene.pass(SETTLED), []);
+    scene.refuses = "none";
+    scene.finds([warning("no/c")]);
+    assert_eq!(objects(&scene.pass(MINUTE)), ["no/c"]);
+    scene.refuses = "no";
+    scene.finds([warning("no/d")]);
+    assert_eq!(scene.pass(SETTLED), []);
+    scene.refuses = "none";
+    // A search that may have missed it forgets nothing; one that has not, everything.
+    scene.stands.clear();
+    scene.search(false);
+    scene.finds([]);
+    assert_eq!(scene.pass(10 * MINUTE), []);
+}
+
+/// [F4]
+#[test]
 fn a_replica_that_does_not_lead_tells_nothing_and_needs_no_search() {
     let mut ledger = Ledger::default();
     let now = Instant::now();
-    assert!(ledger.begin(now).is_none() && !ledger.wants_search() && ledger.unsaved().is_none());
+    assert!(ledger.begin().is_none() && !ledger.wants_search() && ledger.unsaved().is_none());
     assert_eq!(ledger.next(now), Next::Wait(None));
     ledger.lead(Record::default());
     assert!(ledger.wants_search() && !ledger.wants_search(), "one search, to begin with");
     // A search that was begun by then is of no use to the next leader.
-    let round = ledger.begin(now).expect("it leads");
+    let round = ledger.begin().expect("it leads");
     ledger.follow();
     ledger.finish(round, true, now);
     assert_eq!(ledger.next(now), Next::Wait(None));
