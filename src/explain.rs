@@ -62,7 +62,7 @@ pub struct Explanation {
     /// The covering zone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub zone: Option<ZoneFacts>,
-    /// All zones, where none covers the name; those nearest in spelling first.
+    /// All zones, where none covers the name, as they are configured.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub zones: Vec<String>,
     /// The hosts of live entries that are or match the name, most specific first.
@@ -164,6 +164,14 @@ pub struct EntryFacts {
     /// What else is wrong with it and bears on the host.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub findings: Vec<FindingFacts>,
+    /// How many more of these there are.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub findings_left_out: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// An address, accepted or rejected.

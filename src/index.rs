@@ -38,7 +38,7 @@ use crate::zone::extra::Extra;
 use crate::zone::{Host, Stale, Table};
 use arena::{Arena, Number};
 use history::{History, MOST_OF_A_LIST};
-pub use inspect::{Inspected, Standing, UnservedHost};
+pub use inspect::{Bearing, Inspected, Standing, UnservedHost};
 pub use packed::Packed;
 use packed::{ClaimView, Paths, View};
 

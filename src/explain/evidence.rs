@@ -16,14 +16,16 @@ use super::{
 use crate::entry::{self, EntryId};
 use crate::finding::{Code, Finding};
 use crate::index::history::Change;
-use crate::index::{Inspected, Standing, UnservedHost};
+use crate::index::{Bearing, Inspected, Standing, UnservedHost};
 use crate::limits;
 use crate::wire::name::{self, Name};
 use crate::zone::answer::{Answers, Family};
 use crate::zone::{Found, Host, Zone};
 
-/// Entries of one host, unserved hosts, and names below a name that are told.
+/// Entries of one host, addresses of an entry, findings of each kind, unserved hosts, and names below a name that are told.
 const MOST: usize = 20;
+/// Hosts that are or match one name that are told.
+const MOST_LEVELS: usize = 8;
 /// Characters of a host that no name is as long as.
 const LONGEST_HOST: usize = 260;
 
@@ -120,12 +122,24 @@ impl<'s> Evidence<'s> {
         let wildcards = above
             .take_while(|up| up.len() >= apex)
             .map(|up| Host { name: Name::from_tail(up), wildcard: true });
+        let mut left_out = 0;
         for host in std::iter::once(Host { name: name.clone(), wildcard: false }).chain(wildcards) {
-            let (claims, in_all) = self.subject.index.inspect(&host, MOST);
-            if in_all > 0 {
-                let has_answers = table.has(&host);
-                self.levels.push(Level { host, claims, in_all, has_answers });
+            let has_answers = table.has(&host);
+            // The first that has answers is told in any case: it may be the one that answers.
+            let answers = has_answers && !self.levels.iter().any(|level| level.has_answers);
+            let told = answers || self.levels.len() < MOST_LEVELS;
+            let (claims, in_all) = self.subject.index.inspect(&host, if told { MOST } else { 0 });
+            if in_all == 0 {
+                continue;
             }
+            if told {
+                self.levels.push(Level { host, claims, in_all, has_answers });
+            } else {
+                left_out += 1;
+            }
+        }
+        if left_out > 0 {
+            self.incomplete.push(format!("{left_out} more wildcards match the name"));
         }
         let reader = table.read();
         self.sight = match reader.find(zone, name.wire(), apex_at) {
@@ -199,10 +213,14 @@ impl<'s> Evidence<'s> {
             self.incomplete
                 .push(format!("only the first {budget} of {looked} hosts were looked at for near names"));
         }
-        for host in index.listed_hosts().into_iter().take(budget) {
-            if !table.has(&host) {
-                insert(&host.name.to_string(), host.wildcard, false);
-            }
+        let (unanswered, whole) = index.unanswered_hosts(budget);
+        for host in unanswered {
+            insert(&host.name.to_string(), host.wildcard, false);
+        }
+        if !whole {
+            self.incomplete.push(format!(
+                "only the first {budget} hosts without an answer or of several entries were looked at for near names"
+            ));
         }
         near::look_up(table, near::guesses(table.zones(), name, self.zone), &mut found);
         self.below.sort_unstable();
@@ -229,7 +247,7 @@ impl<'s> Evidence<'s> {
                 Some(_) => Vec::new(),
                 None => zones.iter().take(MOST).map(|zone| zone.apex().to_string()).collect(),
             },
-            ttl: answering.map(|level| self.ttl(level)),
+            ttl: answering.and_then(|level| self.ttl(level)),
             changed: self.changed(answering),
             hosts: self.levels.iter().enumerate().map(|(at, level)| self.host_facts(at, level)).collect(),
             unserved: self.unserved.iter().map(unserved_facts).collect(),
@@ -242,17 +260,22 @@ impl<'s> Evidence<'s> {
         }
     }
 
-    fn ttl(&self, level: &Level) -> Ttl {
-        let policy = self.subject.index.policy();
+    /// What the table answers with, and whose it is.
+    fn ttl(&self, level: &Level) -> Option<Ttl> {
+        let index = self.subject.index;
+        let seconds = index.table().with_host(&level.host, |_, answers| answers.ttl())?;
         let answering = |claim: &&Inspected| matches!(claim.standing, Standing::Owns | Standing::Default);
-        let lowest =
-            level.claims.iter().filter(answering).min_by_key(|claim| claim.ttl.unwrap_or(policy.ttl));
-        match lowest.and_then(|claim| Some((claim, claim.ttl?))) {
-            Some((claim, seconds)) => {
-                Ttl { seconds, from: format!("the annotation {} of {}", entry::TTL_ANNOTATION, claim.id) }
-            }
-            None => Ttl { seconds: policy.ttl, from: "--ttl".to_owned() },
-        }
+        let annotated = level
+            .claims
+            .iter()
+            .filter(answering)
+            .find(|claim| claim.ttl == Some(seconds))
+            .map(|claim| &claim.id);
+        let from = match annotated {
+            Some(id) => format!("the annotation {} of {id}", entry::TTL_ANNOTATION),
+            None => "--ttl".to_owned(),
+        };
+        Some(Ttl { seconds, from })
     }
 
     fn changed(&self, level: Option<&Level>) -> Option<Changed> {
@@ -282,17 +305,18 @@ impl<'s> Evidence<'s> {
             owns: matches!(claim.standing, Standing::Owns | Standing::Default),
             rule: rule(claim, winner, level.in_all),
             addresses: addresses(claim),
-            findings: claim
-                .findings
-                .iter()
-                .filter(|finding| bears_on(finding, claim))
-                .map(finding_facts)
-                .collect(),
+            findings: claim.of_bearing(Bearing::Host).map(finding_facts).collect(),
+            findings_left_out: claim.left_out[Bearing::Host as usize],
         };
+        // The first ones, and the first that answers.
+        let told =
+            level.claims.iter().enumerate().filter(|(at, claim)| {
+                *at < MOST || winner.is_some_and(|winner| std::ptr::eq(winner, *claim))
+            });
         HostFacts {
             host: level.host.to_string(),
             answers: self.sight == Sight::Answered(at),
-            entries: level.claims.iter().map(facts).collect(),
+            entries: told.map(|(_, claim)| facts(claim)).collect(),
             entries_in_all: level.in_all,
         }
     }
@@ -346,57 +370,34 @@ fn rule(claim: &Inspected, winner: Option<&Inspected>, in_all: usize) -> String 
     }
 }
 
-/// Whether a finding is about one of these addresses.
-pub(super) fn is_about_addresses(finding: &Finding) -> bool {
-    finding.field.starts_with("spec.addresses") || finding.field.starts_with("status.addresses")
-}
-
-/// Whether an address with this finding is left out (A1).
-pub(super) fn rejects(finding: &Finding) -> bool {
-    is_about_addresses(finding)
-        && matches!(
-            finding.code,
-            Code::AddressInvalid
-                | Code::AddressRange
-                | Code::AddressUnspecified
-                | Code::Placeholder
-                | Code::FieldType
-                | Code::LimitExceeded
-        )
-}
-
 /// Every address, accepted or rejected.
 fn addresses(claim: &Inspected) -> Vec<AddressFacts> {
     let from =
         if claim.allocated { "status.addresses, allocated by istiod (A2)" } else { "spec.addresses (A1)" };
     let remark = |address: &str| {
-        let is = |finding: &&Finding| {
-            is_about_addresses(finding) && finding.value.split('/').next() == Some(address)
-        };
-        claim.findings.iter().find(is).map_or_else(String::new, |finding| format!("; {}", finding.why))
+        let is = |finding: &&Finding| finding.value.split('/').next() == Some(address);
+        let [rejected, remarks] = [Bearing::Rejected, Bearing::Remark].map(|of| claim.of_bearing(of));
+        rejected.chain(remarks).find(is).map_or_else(String::new, |finding| format!("; {}", finding.why))
     };
     let accepted = claim.addresses.iter().take(MOST).map(|address| {
         let address = address.to_string();
         AddressFacts { why: format!("{from}{}", remark(&address)), accepted: true, address }
     });
-    let rejected = claim.findings.iter().filter(|finding| rejects(finding)).map(|finding| AddressFacts {
+    let rejected = claim.of_bearing(Bearing::Rejected).map(|finding| AddressFacts {
         address: finding.value.clone(),
         accepted: false,
         why: format!("{} [{}]: {}", finding.field, finding.code.as_str(), finding.why),
     });
-    let more = claim.addresses.len().checked_sub(MOST + 1).map(|more| AddressFacts {
-        address: format!("and {} more", more + 1),
-        accepted: true,
-        why: from.to_owned(),
-    });
-    accepted.chain(more).chain(rejected).collect()
-}
-
-/// Findings of the entry that are about the host or the whole entry, and are no address's.
-fn bears_on(finding: &Finding, claim: &Inspected) -> bool {
-    let elsewhere =
-        finding.field.starts_with("spec.hosts[") && finding.field != format!("spec.hosts[{}]", claim.field);
-    !elsewhere && !is_about_addresses(finding)
+    let more = |more: usize, accepted: bool, why: &str| {
+        (more > 0).then(|| AddressFacts {
+            address: format!("and {more} more"),
+            accepted,
+            why: why.to_owned(),
+        })
+    };
+    let more_accepted = more(claim.addresses.len().saturating_sub(MOST), true, from);
+    let more_rejected = more(claim.left_out[Bearing::Rejected as usize], false, "each with a finding (A1)");
+    accepted.chain(more_accepted).chain(rejected).chain(more_rejected).collect()
 }
 
 fn finding_facts(finding: &Finding) -> FindingFacts {

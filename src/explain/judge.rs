@@ -9,8 +9,8 @@ use super::Remedy;
 use super::cause::Cause;
 use super::evidence::{self, Evidence, Level, Sight, object};
 use crate::entry::EntryId;
-use crate::finding::{Code, Finding};
-use crate::index::{Inspected, Standing, UnservedHost};
+use crate::finding::Code;
+use crate::index::{Bearing, Inspected, Standing, UnservedHost};
 use crate::limits;
 use crate::wire::name::Name;
 use crate::wire::probe;
@@ -363,10 +363,8 @@ fn no_address(level: &Level) -> Option<Verdict> {
     }
     let claim = level.claims.first()?;
     let id = &claim.id;
-    let rejected: Vec<&Finding> =
-        claim.findings.iter().filter(|finding| evidence::rejects(finding)).collect();
     let host = &level.host;
-    if let Some(first) = rejected.first() {
+    if let Some(first) = claim.of_bearing(Bearing::Rejected).next() {
         let cause = match first.code {
             Code::AddressRange => Cause::AddressRange,
             Code::AddressUnspecified => Cause::AddressUnspecified,

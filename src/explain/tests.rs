@@ -199,10 +199,66 @@ fn what_is_looked_at_is_bounded_and_what_is_left_out_is_told() {
     let part = world.explain_within("hostxx.prod.global", &[], 20);
     assert_eq!(part.incomplete.len(), 2, "{:?}", part.incomplete);
     assert!(part.incomplete[1].contains("only the first 20 of 50 hosts"), "{:?}", part.incomplete);
+    let without: Vec<Value> =
+        (0..30).map(|n| entry(&format!("a/e{n}"), n, &format!("host{n:02}.prod.global"), &[])).collect();
+    let part = World::new(&without).explain_within("hostxx.prod.global", &[], 20).incomplete;
+    assert!(part.iter().any(|left| left.contains("only the first 20 hosts without an answer")), "{part:?}");
     let same: Vec<Value> =
         (0..30).map(|n| entry(&format!("a/e{n}"), n, "x.global", &["240.0.0.1"])).collect();
     let hosts = World::new(&same).explain("x.global", &[]).hosts;
     assert_eq!((hosts[0].entries.len(), hosts[0].entries_in_all), (20, 30));
+}
+
+/// [I1] However many wildcards are above a name, and however much is wrong with their entries.
+#[test]
+fn one_name_cannot_use_up_the_memory() {
+    let junk: Vec<String> = (0..60).map(|n| format!("junk{n:02}")).collect();
+    let junk: Vec<&str> = junk.iter().map(String::as_str).collect();
+    let suffix = |depth: usize| ["w."; 40][..depth].concat();
+    let of_depth = |depth: usize| {
+        let mut object = entry(&format!("a/e{depth}"), 1, &format!("*.{}global", suffix(depth)), &junk);
+        object["metadata"]["annotations"] = json!({"globaldns.io/ttl": "never"});
+        object
+    };
+    let mut entries: Vec<Value> = (2..32).map(of_depth).collect();
+    // Far up, and the one that answers.
+    entries.push(entry("a/answers", 1, "*.w.global", &["240.0.0.1"]));
+    let asked = format!("x.{}global", suffix(32));
+    let explained = World::new(&entries).explain(&asked, &["A"]);
+    assert!(explained.resolves && explained.why.contains("a/answers"), "{}", explained.why);
+    assert_eq!(explained.hosts.len(), 9);
+    assert!(explained.hosts[8].answers && !explained.hosts[7].answers);
+    assert_eq!(explained.incomplete, ["22 more wildcards match the name"]);
+    let addresses = &explained.hosts[0].entries[0].addresses;
+    assert_eq!((addresses.len(), addresses[20].address.as_str()), (21, "and 40 more"));
+    assert!(!addresses[20].accepted);
+}
+
+/// [I1] [O1] [D2] What decides is known also where it is not among the entries that are told.
+#[test]
+fn what_decides_is_not_cut_off() {
+    let lowest = |mut object: Value| {
+        object["metadata"]["annotations"] = json!({"globaldns.io/ttl": "7"});
+        object
+    };
+    let same = |count: u32, id: &str, address: &str| -> Vec<Value> {
+        (0..count).map(|n| entry(&format!("{id}{n:02}"), 1_000 + n, "x.global", &[address])).collect()
+    };
+    let mut entries = same(40, "a/e", "240.0.0.1");
+    entries[30] = lowest(entries[30].clone());
+    let explained = World::new(&entries).explain("x.global", &["A"]);
+    assert_eq!(
+        explained.ttl,
+        Some(Ttl { seconds: 7, from: "the annotation globaldns.io/ttl of a/e30".into() })
+    );
+    let newest = explained.changed.and_then(|changed| changed.entry_created);
+    assert_eq!(newest.as_deref(), Some("1970-01-01T00:17:19Z"));
+    assert_eq!(explained.hosts[0].entries.len(), 20);
+    // The only one with an address of the family is the last.
+    entries.push(entry("b/last", 9_000, "x.global", &["2001:db8::1"]));
+    let explained = World::new(&entries).explain("x.global", &["AAAA"]);
+    assert_eq!(explained.cause, Cause::ClaimLost);
+    assert!(explained.why.starts_with("b/last gives IPv6 addresses"), "{}", explained.why);
 }
 
 /// [I1]

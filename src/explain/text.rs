@@ -171,6 +171,9 @@ fn entry_lines(page: &mut Page, entry: &EntryFacts) {
             ),
         );
     }
+    if entry.findings_left_out > 0 {
+        page.more(2, &format!("and {} more findings", entry.findings_left_out));
+    }
 }
 
 fn last_change(last: &LastChange) -> String {

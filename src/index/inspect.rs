@@ -1,6 +1,7 @@
 //! Everything about single hosts that `explain` needs: who claims one and how each stands (O1), and which hosts are not
 //! served, and why. Reads only, and gives way to events as the search for findings does.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::arena::Number;
@@ -8,6 +9,7 @@ use super::{Claimant, Entries, Index, Policy, lock, winners};
 use crate::entry::{EntryId, Unserved};
 use crate::finding::{Code, Finding};
 use crate::zone::Host;
+use crate::zone::answer::Family;
 
 /// One live claim to a host, with everything that decided about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +32,49 @@ pub struct Inspected {
     pub addresses: Vec<IpAddr>,
     /// How it stands among the others.
     pub standing: Standing,
-    /// What is wrong with the entry by itself.
+    /// What is wrong with the entry by itself and bears on the host; of each [`Bearing`] as many as were asked for.
     pub findings: Vec<Finding>,
+    /// Findings beyond those, by bearing.
+    pub left_out: [usize; 3],
+}
+
+impl Inspected {
+    /// Its findings of this bearing.
+    pub fn of_bearing(&self, bearing: Bearing) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(move |finding| Bearing::of(finding, self.field) == Some(bearing))
+    }
+}
+
+/// What of a host a finding of its entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bearing {
+    /// An address that is left out (A1).
+    Rejected,
+    /// An address, which counts all the same.
+    Remark,
+    /// The host, or the entry as a whole.
+    Host,
+}
+
+impl Bearing {
+    /// Of a finding for the host at this position; `None` if it is another host's.
+    pub fn of(finding: &Finding, field: u32) -> Option<Bearing> {
+        if finding.field.starts_with("spec.addresses") || finding.field.starts_with("status.addresses") {
+            let rejects = matches!(
+                finding.code,
+                Code::AddressInvalid
+                    | Code::AddressRange
+                    | Code::AddressUnspecified
+                    | Code::Placeholder
+                    | Code::FieldType
+                    | Code::LimitExceeded
+            );
+            return Some(if rejects { Bearing::Rejected } else { Bearing::Remark });
+        }
+        let elsewhere =
+            finding.field.starts_with("spec.hosts[") && finding.field != format!("spec.hosts[{field}]");
+        (!elsewhere).then_some(Bearing::Host)
+    }
 }
 
 /// What O1 makes of a claim. The order is that of its steps.
@@ -81,25 +124,36 @@ impl Index {
         lock(&self.entries).by_identity.len()
     }
 
-    /// The live claims to a host in the order of rank (O1), `most` at most, and how many there are. Hosts of entries that are
-    /// not served are no claims.
+    /// The live claims to a host in the order of rank (O1), and how many there are: the first `most`, and those that
+    /// decide something. Of each, `most` findings of a kind. Hosts of entries that are not served are no claims.
     pub fn inspect(&self, host: &Host, most: usize) -> (Vec<Inspected>, usize) {
         let entries = lock(&self.entries);
         let claimants = self.claimants(&entries, &self.claims_of(&entries, host).0);
         let winners = winners(&self.policy, &claimants);
         // They are in the order of the claimants.
         let mut next = winners.iter().peekable();
-        let mut inspected = Vec::new();
+        let mut standings = Vec::with_capacity(claimants.len());
         for claimant in &claimants {
             let wins = next.next_if(|winner| std::ptr::eq(**winner, claimant)).is_some();
-            // The first that wins is told in any case.
-            if inspected.len() >= most && !winners.first().is_some_and(|first| std::ptr::eq(*first, claimant))
-            {
-                continue;
+            standings.push(match wins {
+                true => Standing::Owns,
+                false => standing(&self.policy, claimant, winners.first()),
+            });
+        }
+        let decide = deciding(&self.policy, &claimants, &standings);
+        let inspected = claimants.iter().zip(standings).enumerate();
+        let inspected = inspected.filter(|(at, _)| *at < most || decide.contains(at));
+        let inspected = inspected.map(|(_, (Claimant { number, entry, claim }, standing))| {
+            let (mut findings, mut counts) = (Vec::new(), [0; 3]);
+            for finding in entries.findings.get(number).into_iter().flatten() {
+                let Some(bearing) = Bearing::of(finding, claim.field()) else { continue };
+                let count = &mut counts[bearing as usize];
+                *count += 1;
+                if *count <= most {
+                    findings.push(finding.clone());
+                }
             }
-            let Claimant { number, entry, claim } = claimant;
-            let findings = entries.findings.get(number).map_or_else(Vec::new, |findings| findings.to_vec());
-            inspected.push(Inspected {
+            Inspected {
                 id: self.id(entry),
                 created: entry.created(),
                 public: entry.is_public(),
@@ -108,15 +162,12 @@ impl Index {
                 ttl: entry.ttl(),
                 field: claim.field(),
                 addresses: claim.addresses().collect(),
-                standing: if wins {
-                    Standing::Owns
-                } else {
-                    standing(&self.policy, claimant, winners.first())
-                },
+                standing,
                 findings,
-            });
-        }
-        (inspected, claimants.len())
+                left_out: counts.map(|count| count.saturating_sub(most)),
+            }
+        });
+        (inspected.collect(), claimants.len())
     }
 
     /// Hosts that are not served, by their entries' own fault or by a setting, for which `wants` says so; it is shown each
@@ -188,10 +239,43 @@ impl Index {
         looked
     }
 
-    /// Hosts that have claims and may have no answer, or several claims: all that the table alone does not know.
-    pub fn listed_hosts(&self) -> Vec<Host> {
-        self.claims.iter().map(|item| item.key().clone()).collect()
+    /// Hosts that have claims and no answers. At most `most` are looked at; returns whether these were all.
+    pub fn unanswered_hosts(&self, most: usize) -> (Vec<Host>, bool) {
+        let mut looked = 0;
+        // Those that the table alone does not know: without answers, or with several claims.
+        let listed = self.claims.iter().take_while(|_| {
+            looked += 1;
+            looked <= most
+        });
+        let unanswered = listed.filter(|item| !self.table.has(item.key())).map(|item| item.key().clone());
+        let unanswered = unanswered.collect();
+        (unanswered, looked <= most)
     }
+}
+
+/// The claims, by their place, that decide something wherever they stand: the first that answers, the newest that does and
+/// the one with the lowest TTL; and for each family the first that has an address of it and does not answer, and the
+/// first of these that is not kept from answering by its `exportTo`.
+fn deciding(policy: &Policy, claimants: &[Claimant<'_>], standings: &[Standing]) -> BTreeSet<usize> {
+    let answers = |at: &usize| matches!(standings[*at], Standing::Owns | Standing::Default);
+    let all = || 0..claimants.len();
+    let ttl = |at: &usize| claimants[*at].entry.ttl().unwrap_or(policy.ttl);
+    let mut decide: BTreeSet<usize> = [
+        all().find(answers),
+        all().filter(answers).max_by_key(|at| claimants[*at].entry.created()),
+        all().filter(answers).min_by_key(ttl),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    for family in [Family::V4, Family::V6] {
+        let lost = |at: &usize| {
+            !answers(at) && claimants[*at].claim.addresses().any(|address| Family::of(address) == family)
+        };
+        decide.extend(all().find(lost));
+        decide.extend(all().filter(lost).find(|at| standings[*at] != Standing::NotPublic));
+    }
+    decide
 }
 
 /// Of a claim that does not win, why.
