@@ -1,12 +1,11 @@
 //! The admin listener (L1): `/metrics`, `/health`, `/ready`, the [`api`] and the page (chapter I). Reads the program's state,
-//! and changes nothing of it but, for a while, what is logged (`log_level`).
+//! and changes nothing of it but, for a while, what is logged (I10).
 //!
 //! Whoever reaches it can ask as much as he likes, and read as slowly: a connection is for one request, which has to come in
 //! `HEADER_LIMIT`, and lasts `CONNECTION_LIMIT` at most. Beyond `CONNECTIONS` the oldest one makes room.
 
 pub mod api;
 pub mod host;
-mod log_level;
 mod page;
 pub mod peers;
 
@@ -28,8 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::api::Api;
-use self::log_level::Peer;
+use self::api::{Api, Peer};
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
 use crate::panics::{Place, contained};
@@ -65,8 +63,7 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Admin, stop: CancellationT
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .with_state(admin)
-        .merge(pages.unwrap_or_default())
-        .merge(log_level::router());
+        .merge(pages.unwrap_or_default());
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     let mut failing = false;
     loop {

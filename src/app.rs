@@ -400,6 +400,7 @@ fn api(pages: &Pages, core: &Core, metrics: &Arc<Metrics>, responder: &Arc<Respo
         names: Turn::default(),
         findings: Turn::default(),
         explanations: Turn::default(),
+        changes: Turn::default(),
     }
 }
 

@@ -33,7 +33,7 @@ use crate::entry::{Entry, EntryId};
 use crate::finding::Finding;
 use crate::limits::MOST_ADDRESSES;
 use crate::panics::{self, Place};
-use crate::zone::answer::{Answers, AnswersRef};
+use crate::zone::answer::Answers;
 use crate::zone::extra::Extra;
 use crate::zone::{Host, Stale, Table};
 use arena::{Arena, Number};
@@ -103,7 +103,8 @@ struct Entries {
 }
 
 /// Who wrote entries, as far as that is known.
-type Written = HashMap<Number, Box<Provenance>, RandomState>;
+/// In the order of their numbers once they are looked for.
+type Written = Vec<(Number, Box<Provenance>)>;
 
 /// A claim: its entry, and where it begins in the entry's run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +124,10 @@ struct Change {
 /// What a change comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// An event of a watch, or files that were changed.
+    /// An event of a watch.
     Event,
+    /// Files that were changed.
+    Files,
     /// The first complete list of a source.
     FirstList,
     /// A later one.
@@ -254,7 +257,7 @@ impl Index {
             let paths = lock(&self.paths);
             files.iter().filter_map(|path| paths.number(path)).collect()
         };
-        self.replace(listed, Cause::Event, |entry| {
+        self.replace(listed, Cause::Files, |entry| {
             entry.identity.partition == partition.0 as u32
                 && entry.path().is_some_and(|path| files.contains(&path))
         })
@@ -338,15 +341,17 @@ impl Index {
         let mut applied = Applied::default();
         let mut written = Written::default();
         if let ([number], Some(by)) = (gone, deleted_by) {
-            written.insert(*number, by);
+            written.push((*number, by));
         }
         for mut packed in come {
             let by = packed.provenance.take();
             let Some((number, old)) = entries.insert(&self.hasher, packed) else { continue };
             applied.new += usize::from(old.is_none());
             leaving.extend(old);
-            if let Some(by) = by {
-                written.insert(number, by);
+            if let Some(by) = by
+                && cause != Cause::FirstList
+            {
+                written.push((number, by));
             }
             self.note(entries, number, true, &mut changes);
             news = true;
@@ -357,6 +362,7 @@ impl Index {
         for number in &leaving {
             self.note(entries, *number, false, &mut changes);
         }
+        written.sort_unstable_by_key(|(number, _)| *number);
         applied.hosts = self.commit(entries, changes, cause, &written);
         for number in leaving {
             entries.arena.remove(number);
@@ -380,7 +386,13 @@ impl Index {
     /// Applies changes host by host: first everything that ends with an answer, then the removals, so
     /// that a name kept alive by another host of the same batch never blinks (L3, D3). Returns how many hosts have
     /// other answers now.
-    fn commit(&self, entries: &Entries, mut changes: Vec<Change>, cause: Cause, written: &Written) -> usize {
+    fn commit(
+        &self,
+        entries: &Entries,
+        mut changes: Vec<Change>,
+        cause: Cause,
+        written: &[(Number, Box<Provenance>)],
+    ) -> usize {
         let key = |change: &Change| entries.claim(change.claim).map(|claim| claim.key());
         // By host, but seldom reading one; of a host, the claims that go before those that come.
         changes.sort_unstable_by(|a, b| {
@@ -392,28 +404,29 @@ impl Index {
         let mut gone = Vec::new();
         let mut stale = Stale::default();
         let mut made = Made::default();
-        let mut hosts = 0;
+        let (mut hosts, mut worth_telling) = (0, 0);
         let mut set = |host: &Host, answers, owner, claim: Claim| {
             self.table.publish(host, answers, owner, now, &mut stale, |before, after| {
                 hosts += 1;
-                let keeps = match cause {
-                    Cause::Event => true,
-                    Cause::FirstList => false,
-                    Cause::List => hosts <= MOST_OF_A_LIST,
-                };
-                if keeps {
-                    let entry = entries.view(claim.entry);
-                    self.history.push(history::Change {
-                        sequence: 0,
-                        at: now,
-                        host: host.clone(),
-                        before: before.map(AnswersRef::to_answers),
-                        after: after.cloned(),
-                        entry: entry.map(|entry| entry.label(&lock(&self.paths))).unwrap_or_default(),
-                        listed: cause == Cause::List,
-                        provenance: written.get(&claim.entry).cloned(),
-                    });
+                if cause == Cause::FirstList || !history::is_worth_telling(before, after) {
+                    return;
                 }
+                worth_telling += 1;
+                if cause != Cause::Event && worth_telling > MOST_OF_A_LIST {
+                    return;
+                }
+                let entry = entries.view(claim.entry);
+                let by = written.binary_search_by_key(&claim.entry, |(number, _)| *number);
+                self.history.push(history::Change {
+                    sequence: 0,
+                    at: now,
+                    host: host.clone(),
+                    before: before.map(|answers| answers.to_answers().with_extra(None)),
+                    after: after.map(|answers| answers.clone().with_extra(None)),
+                    entry: entry.map(|entry| entry.label(|| lock(&self.paths))).unwrap_or_default(),
+                    listed: cause == Cause::List,
+                    provenance: by.ok().map(|at| written[at].1.clone()),
+                });
             });
         };
         for group in changes.chunk_by(|a, b| a.hash == b.hash && key(a) == key(b)) {
@@ -444,8 +457,8 @@ impl Index {
             set(&host, None, None, by);
         }
         self.table.retire(stale, now);
-        if cause == Cause::List {
-            self.history.leave_out(hosts.saturating_sub(MOST_OF_A_LIST) as u64);
+        if cause != Cause::Event {
+            self.history.leave_out(worth_telling.saturating_sub(MOST_OF_A_LIST) as u64);
         }
         hosts
     }

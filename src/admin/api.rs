@@ -1,12 +1,14 @@
 //! The JSON API `/api/v1/…` (I3): what the program knows, for programs and for the page. `docs/api.md` is its manual.
 //!
 //! Everything is read where the metrics read it. Only three things need a look at all names or entries, `names`,
-//! `findings` and `explain`: each is looked for on a thread of its own, one request after the other, and at most half of the time
-//! ([`Turn`]), so whoever asks without end costs one processor at most, and no query waits for that.
+//! `findings` and `explain`, and `changes` may be long: each is looked for and written on a thread of its own, one request
+//! after the other, and at most half of the time ([`Turn`]), so whoever asks without end costs one processor at most, and no
+//! query waits for that. All of it reads, but for `log_level`.
 
 mod changes;
 mod explain;
 mod findings;
+mod log_level;
 mod names;
 mod parameters;
 mod reply;
@@ -14,8 +16,9 @@ mod reply;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -24,18 +27,18 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use super::host::HostNames;
+use super::host::{self, HostNames};
 use super::peers::{Hashes, Instance, Peers, Replicas};
 use crate::index::Index;
-use crate::index::history::Changes;
 use crate::insight::top::Top;
 use crate::lifecycle::Readiness;
 use crate::metrics::Metrics;
 use crate::metrics::view;
 use crate::panics::{self, Place};
 use crate::serve::responder::Responder;
+pub(super) use log_level::Peer;
 use parameters::Parameters;
-use reply::{Refused, Tag};
+use reply::{Document, Refused, Tag};
 
 /// The most of each list.
 const MOST_OF_TOP: usize = 100;
@@ -65,6 +68,8 @@ pub struct Api {
     pub findings: Turn,
     /// The same for explanations.
     pub explanations: Turn,
+    /// The same for changes, of which there may be a mebibyte.
+    pub changes: Turn,
 }
 
 /// Lets one at a time look at everything, and then pauses for as long as that took.
@@ -164,6 +169,7 @@ impl Api {
             .route("/api/v1/explain", get(explain))
             .route("/api/v1/changes", get(changes))
             .route("/api/v1/top", get(top))
+            .route("/api/v1/log-level", log_level::methods())
             .route("/api", get(missing))
             .route("/api/{*rest}", get(missing))
             .method_not_allowed_fallback(method)
@@ -222,45 +228,63 @@ async fn rates(State(api): State<Api>, uri: Uri) -> Result<Json<Rates>, Refused>
 
 async fn search_names(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Result<Response, Refused> {
     let search = names::Search::read(Parameters::of(&uri)?, &api.index)?;
-    let (sequence, tag) = (api.sequence(), api.tag(api.sequence()));
+    let sequence = api.sequence();
+    let tag = api.tag(sequence);
     if tag.is_known(&headers) {
         return Ok(tag.not_modified());
     }
     let index = api.index.clone();
-    let page = api.names.take(uri.path(), move || search.run(&index, names::BUDGET)).await?;
-    let truncated = page.truncated;
-    let document = WithSequence { sequence, document: page };
+    let search = move || {
+        let page = search.run(&index, names::BUDGET);
+        (page.truncated, Document::of(&WithSequence { sequence, document: page }))
+    };
+    let (truncated, document) = api.names.take(uri.path(), search).await?;
     // The next search may see more.
-    Ok(if truncated { Json(document).into_response() } else { tag.on(document) })
+    Ok(if truncated { document.into_response() } else { tag.on(document) })
 }
 
-async fn name(State(api): State<Api>, uri: Uri, Path(name): Path<String>) -> Result<Response, Refused> {
+async fn name(
+    State(api): State<Api>,
+    uri: Uri,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refused> {
     Parameters::of(&uri)?.done(&[])?;
+    let Path(name) = name.map_err(|error| {
+        let asked = uri.path().rsplit('/').next().unwrap_or_default();
+        Refused::parameter("name", asked, error.body_text(), "write octets that are no UTF-8 as \\DDD")
+    })?;
     let sequence = api.sequence();
+    let tag = api.tag(sequence);
+    if tag.is_known(&headers) {
+        return Ok(tag.not_modified());
+    }
     let document = names::Named::find(&api.index, &name)?;
-    Ok(api.tag(sequence).on(WithSequence { sequence, document }))
+    Ok(tag.on(Document::of(&WithSequence { sequence, document })))
 }
 
 async fn search_findings(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Result<Response, Refused> {
     let search = findings::Search::read(Parameters::of(&uri)?)?;
-    let (sequence, tag) = (api.sequence(), api.tag(api.sequence()));
+    let sequence = api.sequence();
+    let tag = api.tag(sequence);
     if tag.is_known(&headers) {
         return Ok(tag.not_modified());
     }
     let index = api.index.clone();
-    let document = api.findings.take(uri.path(), move || search.run(&index)).await?;
-    Ok(tag.on(WithSequence { sequence, document }))
+    let search = move || Document::of(&WithSequence { sequence, document: search.run(&index) });
+    Ok(tag.on(api.findings.take(uri.path(), search).await?))
 }
 
-async fn explain(State(api): State<Api>, uri: Uri) -> Result<Json<explain::Explained>, Refused> {
+async fn explain(State(api): State<Api>, uri: Uri) -> Result<Document, Refused> {
     let question = explain::read(Parameters::of(&uri)?)?;
     let explainer = api.clone();
-    Ok(Json(api.explanations.take(uri.path(), move || explainer.explain(&question)).await?))
+    api.explanations.take(uri.path(), move || Document::of(&explainer.explain(&question))).await
 }
 
-async fn changes(State(api): State<Api>, uri: Uri) -> Result<Json<Changes>, Refused> {
+async fn changes(State(api): State<Api>, uri: Uri) -> Result<Document, Refused> {
     let search = changes::Search::read(Parameters::of(&uri)?)?;
-    Ok(Json(search.run(&api.index)))
+    let index = api.index.clone();
+    api.changes.take(uri.path(), move || Document::of(&search.run(&index))).await
 }
 
 async fn top(State(api): State<Api>, uri: Uri) -> Result<Json<Top>, Refused> {
@@ -281,16 +305,19 @@ async fn top(State(api): State<Api>, uri: Uri) -> Result<Json<Top>, Refused> {
 }
 
 async fn missing(uri: Uri) -> Refused {
-    let remedy = "there are status, zones, rates, names, names/NAME, findings, explain, changes and top below /api/v1/; docs/api.md describes them";
+    let remedy = "there are status, zones, rates, names, names/NAME, findings, explain, changes, top and log-level below /api/v1/; docs/api.md describes them";
     Refused::new(StatusCode::NOT_FOUND, "path", uri.path(), "this version has no such endpoint", remedy)
 }
 
-async fn method(request: Request) -> Response {
-    let remedy = "ask with GET or HEAD";
-    let method = request.method().as_str();
-    let refused =
-        Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method", method, "nothing can be changed here", remedy);
-    ([(header::ALLOW, "GET, HEAD")], refused).into_response()
+async fn method(method: Method) -> Response {
+    refuse_method(&method, "GET, HEAD")
+}
+
+/// `allowed` as in the header of this name.
+fn refuse_method(method: &Method, allowed: &'static str) -> Response {
+    let (reason, remedy) = ("this endpoint has no such method", format!("ask with one of {allowed}"));
+    let refused = Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method", method.as_str(), reason, remedy);
+    ([(header::ALLOW, allowed)], refused).into_response()
 }
 
 /// Pages of others have nothing to ask here: what they would read the browser keeps from them, but not what it costs.
@@ -333,9 +360,7 @@ pub(super) async fn guard(State(hosts): State<Arc<HostNames>>, request: Request,
 
 /// A `Host` that is none of ours.
 fn strange_host(hosts: &HostNames, request: &Request) -> Option<Refused> {
-    let from_header = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
-    // RFC 9112 section 3.2.2: a whole URI has the host in it. HTTP/1.0 has none, and no browser speaks that.
-    let host = request.uri().authority().map(|authority| authority.as_str()).or(from_header)?;
+    let host = host::of(request.uri(), request.headers())?;
     if hosts.allow(host) {
         return None;
     }
@@ -345,3 +370,6 @@ fn strange_host(hosts: &HostNames, request: &Request) -> Option<Refused> {
         "ask by address, as localhost or by the Service's name, or start globaldns with --admin-host NAME";
     Some(Refused::new(StatusCode::MISDIRECTED_REQUEST, "Host", host, reason, remedy))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use axum::http::{HeaderMap, Uri, header};
+
 use crate::wire::name::Name;
 
 /// The names that are ours.
@@ -26,19 +28,31 @@ impl HostNames {
 
     /// Whether a `Host` is one of ours: an address, `localhost`, a name without a dot, a Service's, or one that is listed.
     pub(super) fn allow(&self, host: &str) -> bool {
-        let name = without_port(host);
-        if let Some(v6) = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
-            return v6.parse::<Ipv6Addr>().is_ok();
-        }
-        let name = normal(name);
-        name.parse::<IpAddr>().is_ok()
-            || name == "localhost"
+        let name = normal(without_port(host));
+        is_local(host)
             || name.ends_with(".localhost")
-            || !name.is_empty() && !name.contains('.')
+            || !name.is_empty() && !name.contains(['.', '['])
             || name.ends_with(".svc")
             || name.ends_with(&self.services)
             || self.listed.iter().any(|listed| *listed == name || listed == "*")
     }
+}
+
+/// Whether a `Host` is an address or `localhost`, which nobody can let point anywhere, whatever is listed.
+pub(super) fn is_local(host: &str) -> bool {
+    let name = without_port(host);
+    if let Some(v6) = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        return v6.parse::<Ipv6Addr>().is_ok();
+    }
+    let name = normal(name);
+    name == "localhost" || name.parse::<IpAddr>().is_ok()
+}
+
+/// The host that a request is for. RFC 9112 section 3.2.2: a whole URI has it in it. HTTP/1.0 may have none, and no browser
+/// speaks that.
+pub(super) fn of<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
+    let from_header = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    uri.authority().map(|authority| authority.as_str()).or(from_header)
 }
 
 fn without_port(host: &str) -> &str {

@@ -146,7 +146,12 @@ pub(super) struct Replicas {
     left_out: usize,
     /// Every replica that was found, this one too, by address.
     peers: Vec<Peer>,
+    #[serde(skip)]
+    found: Found,
 }
+
+/// The addresses that each name had when it was last resolved.
+type Found = BTreeMap<String, BTreeSet<SocketAddr>>;
 
 /// One of them.
 #[derive(Clone, Debug, Serialize)]
@@ -213,20 +218,18 @@ impl Peers {
     }
 
     async fn look(&self) {
-        let (mut addresses, mut troubles) = (BTreeSet::new(), Vec::new());
+        let before = self.view();
+        let (mut found, mut troubles) = (before.found, Vec::new());
         for name in &self.names {
             let looked_up = tokio::net::lookup_host((name.host.as_str(), name.port));
-            match tokio::time::timeout(PATIENCE, looked_up).await {
-                Ok(Ok(found)) => addresses.extend(found),
-                Ok(Err(error)) => troubles.push(format!("{name}: {error}")),
-                Err(_) => troubles.push(format!("{name}: no answer within {} s", PATIENCE.as_secs())),
-            }
+            let resolved = match tokio::time::timeout(PATIENCE, looked_up).await {
+                Ok(Ok(addresses)) => Ok(addresses.collect()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            };
+            troubles.extend(note(&mut found, name.to_string(), resolved));
         }
-        let before = self.view();
-        if !troubles.is_empty() {
-            // Whoever was there is asked on while the name cannot be resolved.
-            addresses.extend(before.peers.iter().map(|peer| peer.address));
-        }
+        let addresses: BTreeSet<SocketAddr> = found.values().flatten().copied().collect();
         let left_out = addresses.len().saturating_sub(MOST);
         let asked: Vec<SocketAddr> = addresses.into_iter().take(MOST).collect();
         let answers = futures::stream::iter(asked).map(|address| async move {
@@ -243,12 +246,23 @@ impl Peers {
             let known = before.peers.iter().find(|peer| peer.address == address);
             Peer::seen(address, known, answer, &ours, now)
         });
-        let mut known = Replicas { names: before.names, troubles, left_out, peers: peers.collect() };
+        let mut known = Replicas { names: before.names, troubles, left_out, peers: peers.collect(), found };
         std::mem::swap(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner), &mut known);
     }
 
     fn ours(&self) -> Hashes {
         Hashes::of(&self.instance, &self.metrics)
+    }
+}
+
+/// Notes what a name has resolved to. One that cannot be resolved keeps the addresses it had: whoever was there is asked on.
+fn note(found: &mut Found, name: String, resolved: Result<BTreeSet<SocketAddr>, String>) -> Option<String> {
+    match resolved {
+        Ok(addresses) => {
+            found.insert(name, addresses);
+            None
+        }
+        Err(error) => Some(format!("{name}: {error}")),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The last changes of the table: what a host was answered with before and after, when, and through whom (I6).
 //!
-//! A ring of bounded length. The first complete list of a source is no change of anything; what later lists change is
-//! kept, but of each at most half of the ring, lest an interruption wipe out what came before it.
+//! A ring of bounded length. The first complete list of a source is no change of anything; what later lists change, and
+//! files that change at once, is kept, but of each at most half of the ring, lest an interruption or a directory that is
+//! written anew wipe out what came before it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +13,9 @@ use serde::{Serialize, Serializer};
 use crate::entry::provenance::Provenance;
 use crate::limits::{MOST_CHANGES, MOST_CHANGES_OCTETS};
 use crate::zone::Host;
-use crate::zone::answer::{Answers, Family};
+use crate::zone::answer::{Answers, AnswersRef, Family};
 
-/// What one list leaves of the ring to others.
+/// What is kept of one list, or of files that change at once.
 pub(super) const MOST_OF_A_LIST: usize = MOST_CHANGES / 2;
 
 /// The last changes.
@@ -40,7 +41,7 @@ pub struct Change {
     pub at: u32,
     /// Whose answers changed.
     pub host: Host,
-    /// Those before; `None` if there were none.
+    /// Those before; `None` if there were none. Addresses and TTL alone, here and in `after`.
     pub before: Option<Answers>,
     /// Those since; `None` if there are none.
     pub after: Option<Answers>,
@@ -72,8 +73,18 @@ pub struct Changes {
     pub changes: Vec<Arc<Change>>,
     /// The number of the last change, whether or not it is among them: what to ask `since` for the next time.
     pub last: u64,
-    /// Changes that lists have made beyond what is kept of one.
+    /// Changes that lists and files have made beyond what is kept of one.
     pub left_out: u64,
+}
+
+/// Whether addresses or TTL differ. What a host has beside them is not kept.
+pub(super) fn is_worth_telling(before: Option<AnswersRef<'_>>, after: Option<&Answers>) -> bool {
+    match (before, after.map(Answers::view)) {
+        (Some(before), Some(after)) => {
+            (before.ttl(), before.v4(), before.v6()) != (after.ttl(), after.v4(), after.v6())
+        }
+        _ => true,
+    }
 }
 
 impl History {
@@ -90,7 +101,7 @@ impl History {
         }
     }
 
-    /// A list has made so many changes more than are kept of one.
+    /// A list, or files, have made so many changes more than are kept of one.
     pub(super) fn leave_out(&self, changes: u64) {
         if changes > 0 {
             self.lock().left_out += changes;

@@ -247,10 +247,10 @@ impl<'a> View<'a> {
     }
 
     /// Who it is, as people are told: what [`View::id`] prints, which is made for every change.
-    pub(super) fn label(&self, paths: &Paths) -> Box<str> {
+    pub(super) fn label<P: std::ops::Deref<Target = Paths>>(&self, paths: impl FnOnce() -> P) -> Box<str> {
         match self.identity.document {
             None => [self.identity.namespace, "/", self.identity.name].concat().into(),
-            Some(_) => self.id(paths).to_string().into(),
+            Some(_) => self.id(&paths()).to_string().into(),
         }
     }
 

@@ -3,6 +3,8 @@
 //! A thread has a [`Tap`] of its own, and shows it every message and its reply. Of most the tap does no more than count;
 //! of the others it puts a copy into a queue that only this thread fills. It takes no lock, allocates nothing, wakes
 //! nobody and never waits: what finds no room is counted as lost. Whoever empties the queues looks for himself.
+//!
+//! Threads that answer over connections have one for all ([`SharedTap`]): they count in turn, and copy at the same time.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -51,18 +53,22 @@ impl Taps {
 
     /// A tap for one more thread; `None` if nobody looks at queries.
     pub fn tap(&self) -> Option<Tap> {
-        let samples = self.samples.as_ref().map(|queues| Samples {
-            queue: queues.join(),
-            second: 0,
-            exact: 0,
-            gaps: Gaps::new(SAMPLED),
-        });
-        let lines = self.lines.as_ref().map(|(queues, wants)| Lines {
-            queue: queues.join(),
+        let samples =
+            self.samples.as_ref().map(|_| Samples { second: 0, exact: 0, gaps: Gaps::new(SAMPLED) });
+        let lines = self.lines.as_ref().map(|(_, wants)| Lines {
             wants: *wants,
             gaps: Gaps::new(if let Wants::OneIn(n) = wants { *n } else { 1 }),
         });
-        (samples.is_some() || lines.is_some()).then_some(Tap { samples, lines })
+        let copies = Copies {
+            samples: self.samples.as_ref().map(|queues| queues.join()),
+            lines: self.lines.as_ref().map(|(queues, wants)| (queues.join(), *wants)),
+        };
+        (samples.is_some() || lines.is_some()).then_some(Tap { samples, lines, copies })
+    }
+
+    /// One for several threads.
+    pub fn shared(&self) -> Option<SharedTap> {
+        self.tap().map(|tap| SharedTap { copies: tap.copies.clone(), tap: Mutex::new(tap) })
     }
 }
 
@@ -70,6 +76,29 @@ impl Taps {
 pub struct Tap {
     samples: Option<Samples>,
     lines: Option<Lines>,
+    copies: Copies,
+}
+
+/// See the module.
+pub struct SharedTap {
+    tap: Mutex<Tap>,
+    copies: Copies,
+}
+
+/// Where copies go.
+#[derive(Clone)]
+struct Copies {
+    samples: Option<Arc<Queue>>,
+    lines: Option<(Arc<Queue>, Wants)>,
+}
+
+/// What is to be copied.
+#[derive(Clone, Copy)]
+struct Choice {
+    /// For the top lists, and for how many queries it stands there.
+    weight: Option<u32>,
+    /// For the query log.
+    logs: bool,
 }
 
 /// How a message came.
@@ -86,7 +115,6 @@ pub struct Came {
 }
 
 struct Samples {
-    queue: Arc<Queue>,
     second: u32,
     /// How many more of this second are copied without choice.
     exact: u32,
@@ -94,7 +122,6 @@ struct Samples {
 }
 
 struct Lines {
-    queue: Arc<Queue>,
     wants: Wants,
     gaps: Gaps,
 }
@@ -174,21 +201,39 @@ impl Tap {
     /// A message has been answered.
     #[inline]
     pub fn see(&mut self, message: &[u8], reply: &[u8], came: Came) {
-        let weight = self.samples.as_mut().and_then(|samples| samples.weight(came.at));
-        let logs = self.lines.as_mut().is_some_and(|lines| lines.wants(reply));
-        if weight.is_some() || logs {
-            self.copy(message, reply, came, weight, logs);
+        if let Some(choice) = self.choose(reply, came.at) {
+            self.copies.put(message, reply, came, choice);
         }
     }
 
-    #[cold]
-    fn copy(&self, message: &[u8], reply: &[u8], came: Came, weight: Option<u32>, logs: bool) {
-        if let (Some(samples), Some(weight)) = (&self.samples, weight) {
-            samples.queue.push(|| Some(Exchange::new(message, reply, came, weight, UNIX_EPOCH)));
+    #[inline]
+    fn choose(&mut self, reply: &[u8], at: u32) -> Option<Choice> {
+        let weight = self.samples.as_mut().and_then(|samples| samples.weight(at));
+        let logs = self.lines.as_mut().is_some_and(|lines| lines.wants(reply));
+        (weight.is_some() || logs).then_some(Choice { weight, logs })
+    }
+}
+
+impl SharedTap {
+    /// A message has been answered.
+    pub fn see(&self, message: &[u8], reply: &[u8], came: Came) {
+        let choice = self.tap.lock().unwrap_or_else(PoisonError::into_inner).choose(reply, came.at);
+        // Reading the message takes longer than all of that, and needs no turn.
+        if let Some(choice) = choice {
+            self.copies.put(message, reply, came, choice);
         }
-        if let (Some(lines), true) = (&self.lines, logs) {
-            let only_failures = lines.wants == Wants::Failures;
-            lines.queue.push(|| {
+    }
+}
+
+impl Copies {
+    #[cold]
+    fn put(&self, message: &[u8], reply: &[u8], came: Came, Choice { weight, logs }: Choice) {
+        if let (Some(samples), Some(weight)) = (&self.samples, weight) {
+            samples.push(|| Some(Exchange::new(message, reply, came, weight, UNIX_EPOCH)));
+        }
+        if let (Some((lines, wants)), true) = (&self.lines, logs) {
+            let only_failures = *wants == Wants::Failures;
+            lines.push(|| {
                 let exchange = Exchange::new(message, reply, came, 1, SystemTime::now());
                 let fails = exchange.rcode != Rcode::NoError as u16;
                 (fails || !only_failures).then_some(exchange)
@@ -254,10 +299,9 @@ impl Exchange {
     }
 }
 
-/// What one thread has copied.
+/// What was copied through one tap.
 struct Queue {
     exchanges: ArrayQueue<Exchange>,
-    /// Counted by that thread alone.
     lost: AtomicU64,
 }
 
@@ -267,7 +311,7 @@ impl Queue {
         let lost = self.exchanges.is_full()
             || exchange().is_some_and(|exchange| self.exchanges.push(exchange).is_err());
         if lost {
-            self.lost.store(self.lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -107,7 +107,7 @@ pub struct TopClient {
 
 /// Why names that do not exist are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// A search path has put our zone behind a name that was whole (H6).
     SearchPath,

@@ -29,7 +29,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::budget::{self, Budget};
 use super::hickory::Handler;
 use super::responder::{Arrival, Outcome, Responder};
-use crate::insight::tap::Tap;
+use crate::insight::tap::SharedTap;
 use crate::lifecycle::unix_now;
 use crate::metrics::{Counters, TcpCounters};
 use crate::panics::{Place, contain, contained};
@@ -56,14 +56,14 @@ pub struct Answerer {
     responder: Arc<Responder>,
     handler: Handler,
     counters: Arc<Counters>,
-    tap: Option<Mutex<Tap>>,
+    tap: Option<SharedTap>,
 }
 
 impl Answerer {
     /// Counts into `counters`, which others may share.
     pub fn new(responder: Arc<Responder>, counters: Arc<Counters>) -> Arc<Answerer> {
         let handler = Handler::new(responder.clone(), counters.clone());
-        let tap = responder.taps().tap().map(Mutex::new);
+        let tap = responder.taps().shared();
         Arc::new(Answerer { responder, handler, counters, tap })
     }
 
@@ -90,7 +90,7 @@ impl Answerer {
             if let (Some(tap), Outcome::Reply(length)) = (&self.tap, outcome) {
                 let reply = &out[..length];
                 // It reads the message, too.
-                contain(place(arrival.transport), || lock(tap).see(message, reply, arrival.came(read)));
+                contain(place(arrival.transport), || tap.see(message, reply, arrival.came(read)));
             }
             match outcome {
                 Outcome::Reply(length) => Some(Bytes::copy_from_slice(&out[..length])),

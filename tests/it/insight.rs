@@ -180,6 +180,12 @@ fn the_log_level_is_another_for_a_while() {
         (
             "PUT /api/v1/log-level HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json",
             r#"{"level": "debug"}"#,
+            421,
+            "Host",
+        ),
+        (
+            "PUT /api/v1/log-level HTTP/1.1\r\nHost: globaldns\r\nContent-Type: application/json",
+            r#"{"level": "debug"}"#,
             403,
             "Host",
         ),

@@ -163,8 +163,9 @@ fn the_examples_of_the_api_have_the_shape_of_what_it_says() {
         let example: Value = serde_json::from_str(example.expect("an example")).expect(endpoint);
         let real = document(&program, &format!("/api/v1/{path}"));
         let (mut example, real) = (shape_of(&example), shape_of(&real));
-        // What this program has no reason to show: a cluster, a certificate, a replica that answers.
-        let elsewhere = [".stubDomains", ".certificate", ".replicas.peers[]", ".savedState[].heard"];
+        // What this program has no reason to show: a cluster, a certificate, a replica that answers, another log level.
+        let elsewhere =
+            [".stubDomains", ".certificate", ".replicas.peers[]", ".savedState[].heard", ".until"];
         let absent =
             |at: &str| elsewhere.iter().any(|prefix| at.starts_with(prefix)) && !real.contains_key(at);
         example.retain(|at, _| !absent(at));
@@ -178,7 +179,7 @@ fn the_examples_of_the_api_have_the_shape_of_what_it_says() {
         assert_eq!(example, known, "{endpoint}");
         seen += 1;
     }
-    assert_eq!(seen, 9);
+    assert_eq!(seen, 10);
     let status = document(&program, "/api/v1/status");
     let mut rates = document(&program, "/api/v1/rates");
     rates.as_object_mut().expect("an object").remove("sequence");
@@ -332,6 +333,7 @@ fn what_cannot_be_meant_is_refused_with_field_value_reason_and_remedy() {
         ("GET", &long, 400, "search", ""),
         ("GET", &longer, 400, "query", ""),
         ("GET", "/api/v1/names/no%20name", 400, "name", "no name"),
+        ("GET", "/api/v1/names/%FF", 400, "name", "%FF"),
         ("GET", "/api/v1/names/nobody.global", 404, "name", "nobody.global"),
         ("GET", "/api/v1/names/echo.default.global?x=", 400, "query", "x"),
         ("GET", "/api/v1/status?pretty", 400, "query", "pretty"),
@@ -343,6 +345,8 @@ fn what_cannot_be_meant_is_refused_with_field_value_reason_and_remedy() {
         ("GET", "/api", 404, "path", "/api"),
         ("POST", "/api/v1/status", 405, "method", "POST"),
         ("DELETE", "/api/v1/names/a.global", 405, "method", "DELETE"),
+        ("POST", "/api/v1/log-level", 405, "method", "POST"),
+        ("GET", "/api/v1/log-level?level=debug", 400, "query", "level"),
     ];
     for (method, path, status, field, value) in cases {
         let reply = ask(admin(&program), method, path, &[]);
@@ -355,6 +359,7 @@ fn what_cannot_be_meant_is_refused_with_field_value_reason_and_remedy() {
         assert!(reply.body.len() < 1000 && reply.header("content-type") == "application/json", "{path}");
     }
     assert_eq!(ask(admin(&program), "POST", "/api/v1/status", &[]).header("allow"), "GET, HEAD");
+    assert_eq!(ask(admin(&program), "POST", "/api/v1/log-level", &[]).header("allow"), "GET, HEAD, PUT");
     let head = ask(admin(&program), "HEAD", "/api/v1/status", &[]);
     assert_eq!((head.status, &*head.body, head.header("content-type")), (200, "", "application/json"));
 }
@@ -373,7 +378,7 @@ fn strange_hosts_and_other_sites_get_no_document() {
         ("globaldns.svc.example.com", 421),
     ];
     for (host, status) in hosts {
-        for path in ["/", "/api/v1/status"] {
+        for path in ["/", "/api/v1/status", "/api/v1/log-level"] {
             let reply = ask(admin(&program), "GET", path, &[("Host", host)]);
             assert_eq!(reply.status, status, "{host}{path}");
             assert!(status == 200 || reply.json()["error"]["field"] == "Host", "{host}: {}", reply.body);
@@ -405,7 +410,7 @@ fn strange_hosts_and_other_sites_get_no_document() {
 #[test]
 fn an_etag_is_the_same_until_something_changes() {
     let (directory, program) = served(&entries(&[("a.global", "240.0.0.1")]), &[]);
-    for path in ["/api/v1/names?search=global", "/api/v1/findings"] {
+    for path in ["/api/v1/names?search=global", "/api/v1/names/a.global", "/api/v1/findings"] {
         let first = ask(admin(&program), "GET", path, &[]);
         let tag = first.header("etag").to_owned();
         assert!(tag.len() > 2, "{path}");
@@ -517,9 +522,14 @@ fn the_page_has_a_policy_that_its_script_and_style_fit() {
 #[test]
 fn without_pages_there_are_none_and_nothing_that_they_would_show() {
     let program = Program::serve(&[&EXAMPLE[..], &["--admin-pages", "off"]].concat());
-    for (path, status) in
-        [("/", 404), ("/api/v1/status", 404), ("/metrics", 200), ("/health", 200), ("/ready", 200)]
-    {
+    for (path, status) in [
+        ("/", 404),
+        ("/api/v1/status", 404),
+        ("/api/v1/log-level", 404),
+        ("/metrics", 200),
+        ("/health", 200),
+        ("/ready", 200),
+    ] {
         assert_eq!(ask(admin(&program), "GET", path, &[]).status, status, "{path}");
     }
     let refused = run(globaldns(

@@ -1,6 +1,7 @@
 //! Replies of the JSON API: documents with a tag, and errors that name field, value, reason and remedy.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -91,7 +92,24 @@ impl Tag {
     }
 
     /// A document with its tag.
-    pub(super) fn on(&self, document: impl Serialize) -> Response {
-        ([self.header()], Json(document)).into_response()
+    pub(super) fn on(&self, document: Document) -> Response {
+        ([self.header()], document).into_response()
+    }
+}
+
+/// A document as it is sent: one that may be long is written where it is made, and not where queries are answered.
+#[derive(Debug)]
+pub(super) struct Document(Bytes);
+
+impl Document {
+    pub(super) fn of(value: &impl Serialize) -> Document {
+        // Texts, numbers and times become JSON whatever they hold.
+        Document(serde_json::to_vec(value).unwrap_or_default().into())
+    }
+}
+
+impl IntoResponse for Document {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/json")], self.0).into_response()
     }
 }

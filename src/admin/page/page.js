@@ -497,9 +497,10 @@
 
   // ---- Changes and top lists: other versions may lack them
 
-  const changes = { since: 0, host: "" };
+  const changes = { since: 0, host: "", asked: 0 };
   async function loadChanges() {
     if (isAbsent("changes")) return;
+    const asked = ++changes.asked;
     const host = byId("changes-host").value.trim();
     if (host !== changes.host) {
       changes.since = 0;
@@ -510,10 +511,11 @@
     try {
       page = await get("changes", { since: changes.since, limit: CHANGES, host });
     } catch (error) {
-      offered("changes", error, byId("changes-rows"), "li");
+      if (asked === changes.asked) offered("changes", error, byId("changes-rows"), "li");
       return;
     }
-    if (host !== changes.host) return;
+    // Whoever asked later has these as well.
+    if (asked !== changes.asked) return;
     if (absent.delete("changes") || changes.since === 0) byId("changes-rows").replaceChildren();
     const rows = byId("changes-rows");
     // Numbers begin anew with the program.
@@ -530,9 +532,10 @@
     return make("li", null, make("time", { class: "dim", datetime: change.time }, change.time), " ", make("span", { class: "mono" }, change.host),
       make("div", { class: "mono" }, `${answers(change.before)} → ${answers(change.after)}`), who ? make("div", { class: "dim" }, who) : null);
   }
+  let following = 0;
   byId("changes-host").addEventListener("input", () => {
-    clearTimeout(filtering);
-    filtering = setTimeout(loadChanges, 200);
+    clearTimeout(following);
+    following = setTimeout(loadChanges, 200);
   });
 
   async function loadTop() {
@@ -564,11 +567,15 @@
   function again() { sequence.answers = null; }
   async function round(nth) {
     const status = await get("status");
-    showStatus(status);
-    showRates(status.traffic);
     const now = status.sequence;
     const restarted = status.instance.id !== sequence.instance;
-    if (restarted) changes.since = 0;
+    if (restarted) {
+      // Another program counts from elsewhere.
+      changes.since = 0;
+      last = null;
+    }
+    showStatus(status);
+    showRates(status.traffic);
     if (restarted || now.answers !== sequence.answers || now.entries !== sequence.entries) {
       Object.assign(sequence, now, { instance: status.instance.id });
       await loadNames();
@@ -590,7 +597,9 @@
       try {
         await round(nth);
       } catch (error) {
-        if (!(error instanceof Failed)) throw error;
+        // A fault of the page's own ends this round, and not all of them.
+        if (!(error instanceof Failed)) console.error(error);
+        again();
         show(byId("state"), mark("bad", error.message));
       }
       await new Promise((wake) => setTimeout(wake, EVERY));

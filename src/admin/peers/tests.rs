@@ -79,3 +79,23 @@ fn names_of_replicas_in_every_form() {
         assert_eq!(parsed.as_deref(), expected, "{text:?}");
     }
 }
+
+/// [I5]
+#[test]
+fn an_address_is_forgotten_when_its_own_name_has_it_no_more_whatever_becomes_of_others() {
+    let addresses = |numbers: &[u8]| -> BTreeSet<SocketAddr> {
+        numbers.iter().map(|number| SocketAddr::from(([192, 0, 2, *number], 9153))).collect()
+    };
+    let mut found = Found::new();
+    let mut look = |a: Result<&[u8], &str>, b: Result<&[u8], &str>| {
+        let mut note = |name: &str, resolved: Result<&[u8], &str>| {
+            note(&mut found, name.to_owned(), resolved.map(addresses).map_err(str::to_owned))
+        };
+        let troubles: Vec<_> = [note("a", a), note("b", b)].into_iter().flatten().collect();
+        (found.values().flatten().copied().collect::<BTreeSet<_>>(), troubles)
+    };
+    assert_eq!(look(Ok(&[1, 2]), Ok(&[3])), (addresses(&[1, 2, 3]), vec![]));
+    assert_eq!(look(Ok(&[2, 4]), Err("gone")), (addresses(&[2, 3, 4]), vec!["b: gone".to_owned()]));
+    assert_eq!(look(Err("gone"), Err("gone")).0, addresses(&[2, 3, 4]));
+    assert_eq!(look(Ok(&[4]), Ok(&[])), (addresses(&[4]), vec![]));
+}

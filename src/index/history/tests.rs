@@ -147,3 +147,50 @@ fn the_ring_is_bounded_in_number_and_in_octets() {
     assert_eq!(kept.octets, octets);
     assert!(kept.octets <= MOST_CHANGES_OCTETS && kept.changes.len() < 200, "{}", kept.changes.len());
 }
+
+/// [I6] [D23]
+#[test]
+fn what_a_host_has_beside_addresses_is_neither_told_nor_kept() {
+    let index = index();
+    let with_port = |port: u16, address: &str| {
+        let mut object = object("a", &["a.global"], address);
+        object["spec"]["ports"] = json!([{"name": "http", "number": port, "protocol": "HTTP"}]);
+        let rules = Rules { services: true, ..Rules::default() };
+        index.pack(P0, Entry::read(&object, Origin::Object, index.table().zones(), &rules))
+    };
+    index.apply_packed(with_port(80, "240.0.0.1"));
+    assert_eq!(index.apply_packed(with_port(81, "240.0.0.1")).hosts, 1, "its answers are others");
+    index.apply_packed(with_port(82, "240.0.0.2"));
+    assert_eq!(told(&index, Wanted::default()), ["a.global 240.0.0.1→240.0.0.2", "a.global -→240.0.0.1"]);
+    for change in index.history().read(Wanted::default()).changes {
+        for answers in [&change.before, &change.after].into_iter().flatten() {
+            assert_eq!(answers.view().extra(), None);
+        }
+    }
+}
+
+/// [I6]
+#[test]
+fn files_that_change_at_once_leave_half_of_the_ring_to_others() {
+    let index = index();
+    let path: Arc<str> = "many.yaml".into();
+    let files = |address: &str, hosts: u32| -> Vec<Packed> {
+        let entry = |at: u32| {
+            let origin = Origin::Document { path: path.clone(), position: (1, at + 1) };
+            let object = object(&format!("e{at}"), &[&format!("h{at}.global")], address);
+            index.pack(P0, Entry::read(&object, origin, index.table().zones(), &Rules::default()))
+        };
+        (0..hosts).map(entry).collect()
+    };
+    index.reset(P0, files("240.0.0.1", 700));
+    index.apply_packed(packed(&index, &object("kept", &["kept.global"], "240.0.0.9")));
+    index.reset_files(P0, std::slice::from_ref(&path), files("240.0.0.2", 700));
+    let changes = index.history().read(Wanted::default());
+    assert_eq!((changes.changes.len(), changes.left_out, changes.last), (501, 200, 501));
+    assert!(index.history().last_of(&host("kept.global")).is_some());
+    // Few of them are all told, and as what they are.
+    index.reset_files(P0, std::slice::from_ref(&path), files("240.0.0.2", 690));
+    let changes = index.history().read(Wanted::default());
+    assert_eq!((changes.changes.len(), changes.left_out, changes.last), (511, 200, 511));
+    assert!(changes.changes.iter().all(|change| !change.listed));
+}

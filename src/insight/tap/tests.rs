@@ -148,3 +148,36 @@ fn a_copy_has_the_question_and_no_secret() {
     assert_eq!(broken.len(), 4);
     assert!(broken.iter().all(|exchange| exchange.question().is_none()));
 }
+
+/// [I7] [I9]
+#[test]
+fn threads_that_share_a_tap_copy_or_count_every_query_once() {
+    const THREADS: usize = 4;
+    let queues = Arc::<Queues>::default();
+    let tap = Taps::new(None, Some((queues.clone(), Wants::All))).shared().expect("a tap");
+    let message = query("a.global");
+    let reply = reply(&message, Rcode::NoError);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| (0..ROOM).for_each(|_| tap.see(&message, &reply, came("192.0.2.1", 1))));
+        }
+    });
+    assert_eq!((queues.drain(usize::MAX, |_| ()), queues.lost()), (ROOM, (ROOM * (THREADS - 1)) as u64));
+}
+
+/// [I7] Of a second the first count once each, whichever thread has them.
+#[test]
+fn threads_that_share_a_tap_count_as_one() {
+    let queues = Arc::<Queues>::default();
+    let tap = Taps::new(Some(queues.clone()), None).shared().expect("a tap");
+    let message = query("a.global");
+    let reply = reply(&message, Rcode::NoError);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..EXACT).for_each(|_| tap.see(&message, &reply, came("192.0.2.1", 1))));
+        }
+    });
+    let mut once = 0;
+    queues.drain(usize::MAX, |exchange| once += u32::from(exchange.weight == 1));
+    assert_eq!(once, EXACT);
+}

@@ -66,6 +66,10 @@ fn what_does_not_exist_is_told_by_what_it_ends_in_and_why() {
             ("cluster.local.global", 1, Cause::SearchPath),
         ]
     );
+    assert_eq!(
+        serde_json::to_value([Cause::SearchPath, Cause::NothingBelow, Cause::NoSuchName]).expect("JSON"),
+        serde_json::json!(["search-path", "nothing-below", "no-such-name"])
+    );
     let remedies: Vec<&str> = top.nxdomain_suffixes.iter().map(|s| &s.remedy[..]).collect();
     assert_eq!(
         remedies[2],

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Extension, Router};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get};
+use axum::{Extension, Json};
+use serde::Deserialize;
 
-use crate::telemetry;
+use super::parameters::Parameters;
+use super::reply::Refused;
+use crate::admin::host;
+use crate::telemetry::{self, Level};
 
-/// The path.
-pub(super) const PATH: &str = "/api/v1/log-level";
 /// Seconds for which a level can be asked for.
 const SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
 /// Seconds of who does not say.
@@ -29,7 +30,7 @@ const MOST_BODY: usize = 4096;
 
 /// Who has opened a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
+pub(in crate::admin) struct Peer(pub(in crate::admin) SocketAddr);
 
 /// The level that is asked for.
 #[derive(Deserialize)]
@@ -40,81 +41,57 @@ struct Wanted {
 }
 
 /// Needs [`Peer`] as an extension.
-pub(super) fn router() -> Router {
-    Router::new().route(PATH, get(show).put(set)).layer(DefaultBodyLimit::max(MOST_BODY))
+pub(super) fn methods<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
+    get(show).put(set).fallback(method).layer(DefaultBodyLimit::max(MOST_BODY))
 }
 
-async fn show() -> Response {
-    json_of(&telemetry::level())
+async fn method(method: axum::http::Method) -> Response {
+    super::refuse_method(&method, "GET, HEAD, PUT")
 }
 
-async fn set(Extension(Peer(peer)): Extension<Peer>, headers: HeaderMap, body: Bytes) -> Response {
-    let wanted = match admit(peer.ip(), &headers).and_then(|()| read(&body)) {
-        Ok(wanted) => wanted,
-        Err(refused) => return refused.into_response(),
-    };
+async fn show(uri: Uri) -> Result<Json<Level>, Refused> {
+    Parameters::of(&uri)?.done(&[])?;
+    Ok(Json(telemetry::level()))
+}
+
+async fn set(
+    Extension(Peer(peer)): Extension<Peer>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Level>, Refused> {
+    Parameters::of(&uri)?.done(&[])?;
+    admit(peer.ip(), &uri, &headers)?;
+    let body = body.map_err(|error| {
+        let remedy = format!("send at most {MOST_BODY} octets");
+        Refused::new(error.status(), "body", "", error.body_text(), remedy)
+    })?;
+    let wanted = read(&body)?;
     let lasting = Duration::from_secs(wanted.seconds.unwrap_or(USUAL_SECONDS));
-    match telemetry::set_level(&wanted.level, lasting) {
-        Ok(turn) => {
-            tracing::warn!(%peer, level = wanted.level, seconds = lasting.as_secs(), "the log level is another for a while");
-            tokio::spawn(async move {
-                tokio::time::sleep(lasting).await;
-                if telemetry::restore_level(turn) {
-                    tracing::warn!("the log level is what it was at the start");
-                }
-            });
-            json_of(&telemetry::level())
+    let turn = telemetry::set_level(&wanted.level, lasting).map_err(|error| {
+        let remedy = "send error, warn, info, debug, trace, or a filter";
+        Refused::parameter("level", &wanted.level, format!("{error:#}"), remedy)
+    })?;
+    tracing::warn!(%peer, level = wanted.level, seconds = lasting.as_secs(), "the log level is another for a while");
+    tokio::spawn(async move {
+        tokio::time::sleep(lasting).await;
+        if telemetry::restore_level(turn) {
+            tracing::warn!("the log level is what it was at the start");
         }
-        Err(error) => {
-            let (reason, remedy) =
-                (format!("{error:#}"), "send error, warn, info, debug, trace, or a filter");
-            Refused::new(StatusCode::BAD_REQUEST, "level", &wanted.level, &reason, remedy).into_response()
-        }
-    }
-}
-
-/// What is not done, and why.
-#[derive(Debug, Serialize)]
-struct Refused {
-    #[serde(skip)]
-    status: StatusCode,
-    field: &'static str,
-    value: String,
-    reason: String,
-    remedy: String,
-}
-
-impl Refused {
-    fn new(status: StatusCode, field: &'static str, value: &str, reason: &str, remedy: &str) -> Refused {
-        Refused { status, field, value: value.into(), reason: reason.into(), remedy: remedy.into() }
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let body = json!({"error": self}).to_string() + "\n";
-        (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-    }
-}
-
-fn json_of(value: &impl Serialize) -> Response {
-    // Texts and times become JSON whatever they hold.
-    let body = serde_json::to_string(value).unwrap_or_default() + "\n";
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
+    });
+    Ok(Json(telemetry::level()))
 }
 
 /// Whether whoever asks may.
-fn admit(peer: IpAddr, headers: &HeaderMap) -> Result<(), Refused> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn admit(peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
     if !peer.to_canonical().is_loopback() {
         let (reason, remedy) =
             ("the log level is set from a loopback address alone", "use kubectl port-forward");
         return Err(Refused::new(StatusCode::FORBIDDEN, "client", &peer.to_string(), reason, remedy));
     }
-    let host = text(header::HOST);
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    if name != "localhost" && bare.parse::<IpAddr>().is_err() {
+    // --admin-host may list any name, and this is more than reading.
+    let host = host::of(uri, headers).unwrap_or_default();
+    if !host::is_local(host) {
         let reason = "a page in a browser may have made its own name lead here";
         return Err(Refused::new(
             StatusCode::FORBIDDEN,
@@ -124,7 +101,7 @@ fn admit(peer: IpAddr, headers: &HeaderMap) -> Result<(), Refused> {
             "ask for localhost or an address",
         ));
     }
-    let content = text(header::CONTENT_TYPE);
+    let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !content.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
         let (status, reason) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "a page in a browser could send it");
         return Err(Refused::new(status, "Content-Type", content, reason, "send application/json"));
@@ -133,16 +110,18 @@ fn admit(peer: IpAddr, headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 fn read(body: &[u8]) -> Result<Wanted, Refused> {
-    let bad = |field, value: &str, reason: &str, remedy: &str| {
-        Refused::new(StatusCode::BAD_REQUEST, field, value, reason, remedy)
-    };
     let wanted: Wanted = serde_json::from_slice(body).map_err(|error| {
-        bad("body", "", &error.to_string(), "send a map such as {\"level\": \"debug\", \"seconds\": 600}")
+        Refused::parameter(
+            "body",
+            "",
+            error.to_string(),
+            "send a map such as {\"level\": \"debug\", \"seconds\": 600}",
+        )
     })?;
     match wanted.seconds {
         Some(seconds) if !SECONDS.contains(&seconds) => {
             let remedy = format!("send {} to {}", SECONDS.start(), SECONDS.end());
-            Err(bad("seconds", &seconds.to_string(), "a level lasts for a while", &remedy))
+            Err(Refused::parameter("seconds", &seconds.to_string(), "a level lasts for a while", remedy))
         }
         _ => Ok(wanted),
     }
@@ -167,6 +146,11 @@ mod tests {
         let cases = [
             ("127.0.0.1", "localhost:9153", JSON, None),
             ("::1", "[::1]:9153", "Application/JSON; charset=utf-8", None),
+            ("127.0.0.1", "[::1]", JSON, None),
+            ("127.0.0.1", "LOCALHOST:9153", JSON, None),
+            ("127.0.0.1", "localhost.:9153", JSON, None),
+            ("127.0.0.1", "[::1].evil.example", JSON, Some(StatusCode::FORBIDDEN)),
+            ("127.0.0.1", "a.localhost", JSON, Some(StatusCode::FORBIDDEN)),
             ("::ffff:127.0.0.1", "127.0.0.1", JSON, None),
             ("10.0.0.7", "localhost:9153", JSON, Some(StatusCode::FORBIDDEN)),
             ("2001:db8::1", "localhost", JSON, Some(StatusCode::FORBIDDEN)),
@@ -176,7 +160,7 @@ mod tests {
             ("127.0.0.1", "localhost", "", Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)),
         ];
         for (peer, host, content, refused) in cases {
-            let admitted = admit(peer.parse().expect(peer), &headers(host, content));
+            let admitted = admit(peer.parse().expect(peer), &Uri::from_static("/"), &headers(host, content));
             assert_eq!(admitted.err().map(|refused| refused.status), refused, "{peer} {host} {content}");
         }
     }
