@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::arena::Number;
-use super::{Claimant, Entries, Index, Policy, lock, winners};
+use super::{Claimant, Entries, Index, Policy, lock, standings, winners};
 use crate::entry::{EntryId, Unserved};
 use crate::finding::{Code, Finding};
 use crate::zone::Host;
@@ -87,11 +87,8 @@ impl Index {
         let entries = lock(&self.entries);
         let claimants = self.claimants(&entries, &self.claims_of(&entries, host).0);
         let winners = winners(&self.policy, &claimants);
-        // They are in the order of the claimants.
-        let mut next = winners.iter().peekable();
         let mut inspected = Vec::new();
-        for claimant in &claimants {
-            let wins = next.next_if(|winner| std::ptr::eq(**winner, claimant)).is_some();
+        for (claimant, wins) in standings(&claimants, &winners) {
             // The first that wins is told in any case.
             if inspected.len() >= most && !winners.first().is_some_and(|first| std::ptr::eq(*first, claimant))
             {
@@ -203,13 +200,9 @@ fn standing(policy: &Policy, claimant: &Claimant<'_>, winner: Option<&&Claimant<
     }
     // Who has addresses loses to somebody.
     let Some(winner) = winner else { return Standing::NoAddress };
-    let preference = |claimant: &Claimant<'_>| {
-        let namespace = claimant.entry.namespace();
-        policy.prefer_namespaces.iter().position(|name| name == namespace).unwrap_or(usize::MAX)
-    };
     if winner.entry.is_public() && !claimant.entry.is_public() {
         Standing::NotPublic
-    } else if preference(winner) < preference(claimant) {
+    } else if policy.preference(winner) < policy.preference(claimant) {
         Standing::LessPreferred
     } else if winner.entry.created() != claimant.entry.created() {
         Standing::Younger
