@@ -533,7 +533,9 @@ impl Index {
         if winners.is_empty() {
             let takers = self.takers(claimants);
             let answers = Answers::new(&policy.default_addresses, ttl(&mut takers.iter().copied()));
-            return answers.filter(|_| !takers.is_empty()).map(|answers| answers.with_extra(self.extra(&takers)));
+            return answers
+                .filter(|_| !takers.is_empty())
+                .map(|answers| answers.with_extra(self.extra(&takers)));
         }
         let ttl = ttl(&mut winners.iter().copied());
         if let [winner] = winners[..] {
@@ -546,7 +548,8 @@ impl Index {
 
     /// A3: who takes the default address of a host that nobody gives one; none where there is no such address.
     fn takers<'c, 'e>(&self, claimants: &'c [Claimant<'e>]) -> Vec<&'c Claimant<'e>> {
-        let takes = |c: &&Claimant<'_>| !self.policy.default_addresses.is_empty() && !c.entry.is_resolution_none();
+        let takes =
+            |c: &&Claimant<'_>| !self.policy.default_addresses.is_empty() && !c.entry.is_resolution_none();
         claimants.iter().filter(takes).collect()
     }
 
@@ -680,9 +683,9 @@ fn standings<'c, 'e>(
     winners: &[&'c Claimant<'e>],
 ) -> impl Iterator<Item = (&'c Claimant<'e>, bool)> {
     let mut next = winners.iter().peekable();
-    claimants.iter().map(move |claimant| {
-        (claimant, next.next_if(|winner| std::ptr::eq(**winner, claimant)).is_some())
-    })
+    claimants
+        .iter()
+        .map(move |claimant| (claimant, next.next_if(|winner| std::ptr::eq(**winner, claimant)).is_some()))
 }
 
 /// O1: the addresses of merged claims, oldest first and each once, with the position of the claim that gives it.

@@ -282,7 +282,8 @@ impl Table {
         zone.is_worth(after.wrapping_sub(before));
         if let Some((before, after)) = pointing {
             // One for all its rows; none where there are none.
-            let name: HostName = if before.len() + after.len() > 0 { host.name.wire().into() } else { Arc::default() };
+            let name: HostName =
+                if before.len() + after.len() > 0 { host.name.wire().into() } else { Arc::default() };
             for address in &after {
                 self.point(*address, &name, ttl, now);
             }

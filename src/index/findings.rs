@@ -166,7 +166,9 @@ impl Index {
         }
         let takers = if winners.is_empty() { self.takers(&claimants) } else { Vec::new() };
         let answering = if winners.is_empty() { &takers } else { &winners };
-        claimants.len() + self.search_merged(host, &winners, show) + self.search_services(host, answering, show)
+        claimants.len()
+            + self.search_merged(host, &winners, show)
+            + self.search_services(host, answering, show)
     }
 
     /// S7: who gives addresses to a host that has too many together.
@@ -325,7 +327,9 @@ fn too_many_pointing(id: &EntryId, field: &str, value: &str, what: String) -> Fi
         id.to_string(),
         field,
         value,
-        format!("{what} in reverse zones; only the first {MOST_POINTING} of them, IPv4 before IPv6, have PTR records"),
+        format!(
+            "{what} in reverse zones; only the first {MOST_POINTING} of them, IPv4 before IPv6, have PTR records"
+        ),
         "give the host fewer addresses, or none that needs a name",
     )
 }

@@ -828,7 +828,10 @@ fn a_host_has_few_ptr_records_and_the_rest_is_a_finding() {
         range.clone().map(|i| format!("10.0.0.{i}")).chain(v6).chain(v4).collect()
     };
     let hosts = ["a.global", "b.global", "*.w.global"];
-    put(&index, json!({"metadata": {"name": "big"}, "spec": {"hosts": hosts, "addresses": addresses(1..31)}}));
+    put(
+        &index,
+        json!({"metadata": {"name": "big"}, "spec": {"hosts": hosts, "addresses": addresses(1..31)}}),
+    );
     let expected: Vec<IpAddr> = (1..17).map(|i| IpAddr::from([240, 0, 0, i])).collect();
     assert_eq!(index.table().pointed_addresses(), expected);
     assert_eq!(index.table().zones().iter().map(Zone::hosts).collect::<Vec<_>>(), [3, 32, 0]);
@@ -839,15 +842,22 @@ fn a_host_has_few_ptr_records_and_the_rest_is_a_finding() {
     let why = "in reverse zones; only the first 16 of them, IPv4 before IPv6, have PTR records";
     assert_eq!(finding(&index), [format!("default/big spec.addresses : a host has 60 addresses {why}")]);
     // As many as are allowed, and those of a wildcard, which has no PTR record.
-    put(&index, json!({"metadata": {"name": "big"}, "spec": {"hosts": ["*.w.global"], "addresses": addresses(1..31)}}));
+    put(
+        &index,
+        json!({"metadata": {"name": "big"}, "spec": {"hosts": ["*.w.global"], "addresses": addresses(1..31)}}),
+    );
     assert_eq!((index.table().pointed_addresses(), finding(&index)), (vec![], vec![]));
-    let few = |from| json!({"metadata": {"name": format!("few{from}")},
-                            "spec": {"hosts": ["a.global"], "addresses": addresses(from..from + 8)}});
+    let few = |from| {
+        json!({"metadata": {"name": format!("few{from}")},
+                            "spec": {"hosts": ["a.global"], "addresses": addresses(from..from + 8)}})
+    };
     put(&index, few(1));
     assert_eq!((index.table().pointed_addresses().len(), finding(&index)), (16, vec![]));
     // Together they have more.
     put(&index, few(2));
-    let merged = format!("default/few2 spec.hosts[0] a.global: with those of older entries the host has 18 addresses {why}");
+    let merged = format!(
+        "default/few2 spec.hosts[0] a.global: with those of older entries the host has 18 addresses {why}"
+    );
     assert_eq!((index.table().pointed_addresses().len(), finding(&index)), (16, vec![merged]));
 }
 

@@ -68,7 +68,9 @@ impl Pointers {
         let mut hosts: Vec<HostName> = Vec::with_capacity(MOST_POINTERS);
         let mut lowest = u32::MAX;
         let rows = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        for ((_, host), ttl) in rows.range(first..).take_while(|((a, _), _)| *a == address).take(MOST_POINTERS) {
+        for ((_, host), ttl) in
+            rows.range(first..).take_while(|((a, _), _)| *a == address).take(MOST_POINTERS)
+        {
             hosts.push(host.clone());
             lowest = lowest.min(*ttl);
         }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 
-use super::{Host, reverse};
 use super::owned::{Owned, Ownership};
+use super::{Host, reverse};
 use crate::wire::name::{self, Name};
 
 /// The labels of `ns.dns` in front of a zone: its name server (D5).
@@ -242,7 +242,8 @@ impl Zones {
                 return Err(ZoneError::TooMany(self.zones.len() + 1));
             }
             self.by_apex.insert(apex.clone(), self.zones.len());
-            self.reverse.extend(reverse::addresses(apex.wire()).map(|addresses| (addresses, self.zones.len())));
+            self.reverse
+                .extend(reverse::addresses(apex.wire()).map(|addresses| (addresses, self.zones.len())));
             self.push(apex, true, now);
         }
         self.reverse.sort_unstable_by_key(|(addresses, _)| *addresses.start());
