@@ -57,6 +57,14 @@ pub struct Policy {
     pub ttl: u32,
 }
 
+impl Policy {
+    /// O1: where a claim's namespace stands in `--prefer-namespace`, the lower the better.
+    fn preference(&self, claimant: &Claimant<'_>) -> usize {
+        let named = self.prefer_namespaces.iter().position(|name| name == claimant.entry.namespace());
+        named.unwrap_or(usize::MAX)
+    }
+}
+
 /// A clock for serials: Unix seconds.
 pub type Clock = fn() -> u32;
 
@@ -536,11 +544,11 @@ impl Index {
         };
         let winners = winners(policy, claimants);
         if winners.is_empty() {
-            let mut takers = claimants.iter().filter(|c| !c.entry.is_resolution_none()).peekable();
-            takers.peek()?;
-            let takers: Vec<_> = takers.collect();
+            let takers = self.takers(claimants);
             let answers = Answers::new(&policy.default_addresses, ttl(&mut takers.iter().copied()));
-            return answers.map(|answers| answers.with_extra(self.extra(&takers)));
+            return answers
+                .filter(|_| !takers.is_empty())
+                .map(|answers| answers.with_extra(self.extra(&takers)));
         }
         let ttl = ttl(&mut winners.iter().copied());
         if let [winner] = winners[..] {
@@ -549,6 +557,13 @@ impl Index {
         let addresses: Vec<IpAddr> =
             merged(&winners).map(|(_, address)| address).take(MOST_ADDRESSES).collect();
         Answers::new(&addresses, ttl).map(|answers| answers.with_extra(self.extra(&winners)))
+    }
+
+    /// A3: who takes the default address of a host that nobody gives one; none where there is no such address.
+    fn takers<'c, 'e>(&self, claimants: &'c [Claimant<'e>]) -> Vec<&'c Claimant<'e>> {
+        let takes =
+            |c: &&Claimant<'_>| !self.policy.default_addresses.is_empty() && !c.entry.is_resolution_none();
+        claimants.iter().filter(takes).collect()
     }
 
     /// D23, D24: what the entries that a host's answers come from give it beside addresses.
@@ -666,16 +681,24 @@ fn winners<'c, 'e>(policy: &Policy, claimants: &'c [Claimant<'e>]) -> Vec<&'c Cl
     if candidates.iter().any(|c| c.entry.is_public()) {
         candidates.retain(|c| c.entry.is_public());
     }
-    let preference = |c: &&Claimant<'_>| {
-        policy.prefer_namespaces.iter().position(|n| n == c.entry.namespace()).unwrap_or(usize::MAX)
-    };
     // Candidates are in rank order, and min_by_key returns the first of equals: the oldest.
-    let Some(first) = candidates.iter().copied().min_by_key(preference) else {
+    let Some(first) = candidates.iter().copied().min_by_key(|c| policy.preference(c)) else {
         return Vec::new();
     };
     let namespace = first.entry.namespace();
     candidates.retain(|c| c.entry.namespace() == namespace);
     candidates
+}
+
+/// Every claim, and whether it is one of the winners, who are in the same order.
+fn standings<'c, 'e>(
+    claimants: &'c [Claimant<'e>],
+    winners: &[&'c Claimant<'e>],
+) -> impl Iterator<Item = (&'c Claimant<'e>, bool)> {
+    let mut next = winners.iter().peekable();
+    claimants
+        .iter()
+        .map(move |claimant| (claimant, next.next_if(|winner| std::ptr::eq(**winner, claimant)).is_some()))
 }
 
 /// O1: the addresses of merged claims, oldest first and each once, with the position of the claim that gives it.

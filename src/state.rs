@@ -218,7 +218,10 @@ impl Work {
         for kept in &self.sources {
             let source = kept.feed.status().name();
             let opened = self.open(source);
-            let usable = matches!(&opened, Ok(Some((reader, _))) if self.check(&reader.header, kept).is_ok());
+            let is_usable = |reader: &FileReader| {
+                reader.check_format().is_ok() && self.check(&reader.header, kept).is_ok()
+            };
+            let usable = matches!(&opened, Ok(Some((reader, _))) if is_usable(reader));
             kept.feed.expect_stand_in(usable);
             let Ok(Some((Reader { header, .. }, size))) = opened else { continue };
             self.tally.of(source).found(header.heard, size);
@@ -269,6 +272,7 @@ impl Work {
     /// Everything saved of a source, if it may be used.
     fn load(&self, kept: &Kept) -> Result<Option<(Vec<Packed>, SystemTime)>, Unusable> {
         let Some((reader, _)) = self.open(kept.feed.status().name())? else { return Ok(None) };
+        reader.check_format()?;
         let heard = self.check(&reader.header, kept)?;
         let mut entries = Vec::new();
         reader.read(|entry| entries.push(kept.feed.pack_saved(entry)))?;
@@ -468,7 +472,10 @@ fn fingerprint(table: &TableConfig, access: Option<&Access>, source: &str) -> Fi
         made_from.insert(name.to_owned(), values);
     };
     part("source", vec![source.to_owned()]);
-    part("zones", table.zones.iter().chain(&table.reverse).map(ToString::to_string).collect());
+    part("zones", table.zones.iter().map(ToString::to_string).collect());
+    if !table.reverse.is_empty() {
+        part("reverse zones", table.reverse.iter().map(ToString::to_string).collect());
+    }
     if !table.zone_owners.is_empty() {
         let namespaces = |owned: &Ownership| owned.namespaces.iter().cloned().collect::<Vec<_>>().join(" ");
         let owners = table.zone_owners.iter();

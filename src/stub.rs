@@ -87,6 +87,11 @@ impl Stub {
         &self.zones
     }
 
+    /// Whether a reverse zone (D22) is among the zones.
+    pub fn has_reverse(&self) -> bool {
+        self.zones.iter().any(|zone| crate::zone::reverse::addresses(zone.wire()).is_some())
+    }
+
     /// One to [`MAX_SERVERS`], each once.
     pub fn servers(&self) -> &[SocketAddr] {
         &self.servers

@@ -44,12 +44,11 @@ mod pointers;
 pub mod reverse;
 mod zones;
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 
@@ -59,8 +58,8 @@ use answer::{Answers, AnswersRef, Family};
 use extra::Protocol;
 use node::{Key, KeyRef, Node};
 pub use owned::Ownership;
-use pointers::Pointers;
-pub use pointers::{Pointed, Stale};
+use pointers::{HostName, Pointers};
+pub use pointers::{MOST_POINTING, Pointed, Stale};
 pub use zones::{HOSTMASTER_LABEL, NS_LABELS, SOA_TIMERS, Zone, ZoneError, Zones};
 
 /// A host of a ServiceEntry: a name, or every name below one (`*.suffix`).
@@ -269,6 +268,7 @@ impl Table {
             zone.adds(host);
         }
         let points = self.zones.has_reverse() && !host.wildcard;
+        let pointing = |answers| self.pointing(answers);
         let pointing = points.then(|| (pointing(had), pointing(answers.as_ref().map(Answers::view))));
         if answers.as_ref().is_some_and(|answers| answers.view().extra().is_some()) {
             self.has_further.store(true, Ordering::Release);
@@ -281,11 +281,14 @@ impl Table {
         zone.has_changed(now);
         zone.is_worth(after.wrapping_sub(before));
         if let Some((before, after)) = pointing {
+            // One for all its rows; none where there are none.
+            let name: HostName =
+                if before.len() + after.len() > 0 { host.name.wire().into() } else { Arc::default() };
             for address in &after {
-                self.point(*address, &host.name, ttl, now);
+                self.point(*address, &name, ttl, now);
             }
             let gone = before.into_iter().filter(|address| !after.contains(address));
-            stale.0.extend(gone.map(|address| (address, host.name.clone())));
+            stale.0.extend(gone.map(|address| (address, name.clone())));
         }
         // After this change is visible and before the next one begins: see Reader::judge.
         self.generation.fetch_add(1, Ordering::Release);
@@ -295,7 +298,7 @@ impl Table {
     pub fn retire(&self, stale: Stale, now: u32) {
         for (address, host) in stale.0 {
             if let Some(ttl) = self.pointers.remove(address, &host)
-                && let Some(zone) = self.reverse_zone(address)
+                && let Some(zone) = self.zones.reverse_of(address)
             {
                 zone.counts_pointer(false);
                 zone.is_worth(digest::of_pointer(address, &host, ttl).wrapping_neg());
@@ -304,8 +307,8 @@ impl Table {
         }
     }
 
-    fn point(&self, address: IpAddr, host: &Name, ttl: u32, now: u32) {
-        let Some(zone) = self.reverse_zone(address) else { return };
+    fn point(&self, address: IpAddr, host: &HostName, ttl: u32, now: u32) {
+        let Some(zone) = self.zones.reverse_of(address) else { return };
         let before = self.pointers.insert(address, host, ttl);
         if before == Some(ttl) {
             return;
@@ -318,10 +321,20 @@ impl Table {
         zone.has_changed(now);
     }
 
-    /// The reverse zone that an address has its name in.
-    fn reverse_zone(&self, address: IpAddr) -> Option<&Zone> {
-        let (zone, _) = self.zones.covering(reverse::name_of(address).wire())?;
-        zone.is_reverse().then_some(zone)
+    /// The addresses that a host's answers give PTR records, each once.
+    fn pointing(&self, answers: Option<AnswersRef<'_>>) -> Vec<IpAddr> {
+        let mut pointing = Vec::new();
+        for address in answers.into_iter().flat_map(|answers| {
+            [Family::V4, Family::V6].into_iter().flat_map(move |family| answers.addresses(family))
+        }) {
+            if pointing.len() == MOST_POINTING {
+                break;
+            }
+            if self.zones.reverse_of(address).is_some() && !pointing.contains(&address) {
+                pointing.push(address);
+            }
+        }
+        pointing
     }
 
     /// Whether a name may have anything beside addresses: nobody needs to look for it else.
@@ -501,13 +514,16 @@ impl Reader<'_> {
         let mut sighting = sighting;
         loop {
             let found = self.judge_once(sighting.node, zone, name, apex_at);
-            if matches!(found, Found::Host(_))
-                || self.generation.load(Ordering::Acquire) == sighting.generation
-            {
+            if matches!(found, Found::Host(_)) || self.is_of_now(sighting) {
                 return found;
             }
             sighting = self.sight(zone, name, apex_at);
         }
+    }
+
+    /// Whether nothing has changed since a sighting.
+    pub fn is_of_now(&self, sighting: Sighting<'_>) -> bool {
+        self.generation.load(Ordering::Acquire) == sighting.generation
     }
 
     fn judge_once<'r>(
@@ -598,12 +614,6 @@ impl Reader<'_> {
             self.zones.is_search_path_product(&name[..apex_at]) || self.zones.is_cut_off(name, suffix);
         (!guarded).then_some(answers)
     }
-}
-
-/// The addresses that a host's answers give PTR records.
-fn pointing(answers: Option<AnswersRef<'_>>) -> HashSet<IpAddr> {
-    let families = [Family::V4, Family::V6].into_iter();
-    answers.into_iter().flat_map(|answers| families.clone().flat_map(move |f| answers.addresses(f))).collect()
 }
 
 #[cfg(test)]

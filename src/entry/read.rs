@@ -147,7 +147,6 @@ impl Reading<'_> {
     }
 
     fn claims(&mut self, rules: &Rules, allocated: bool) -> Vec<Claim> {
-        let listed = self.fields.strings(ADDRESSES);
         let hosts = self.fields.strings(HOSTS);
         if !hosts.is_empty() && hosts.iter().all(|(_, text)| self.is_outside(text)) {
             // Its addresses are nothing to us.
@@ -160,7 +159,7 @@ impl Reading<'_> {
             return Vec::new();
         }
         let mut shared = Distinct::default();
-        for (i, text) in listed {
+        for (i, text) in self.fields.strings(ADDRESSES) {
             shared.extend(self.address(Path::Item(ADDRESSES, i), text));
         }
         self.report_too_many(&shared, ADDRESSES);

@@ -12,11 +12,12 @@ use foldhash::fast::RandomState;
 
 use super::arena::Number;
 use super::packed::{ClaimView, View};
-use super::{Claimant, Entries, Index, lock, merged, winners};
+use super::{Claimant, Entries, Index, lock, merged, standings, winners};
 use crate::entry::{self, EntryId, Unserved};
 use crate::finding::{Code, Finding};
 use crate::limits::MOST_ADDRESSES;
-use crate::zone::Host;
+use crate::zone::extra::MOST_SERVICES;
+use crate::zone::{Host, MOST_POINTING};
 
 /// Claims that a search for findings looks at before it lets an event pass (L7).
 pub(super) const SEARCH_STEP: usize = 256;
@@ -118,14 +119,29 @@ impl Index {
         if !entry.is_public() && entry.claim_count() > 0 {
             show(export_beyond(&self.id(&entry)));
         }
-        let mut last = None;
+        let (mut last, mut exact, mut pointing) = (None, false, 0);
         for (_, claim) in entry.claims() {
+            exact |= !claim.key().2;
             // The hosts of an entry share a list.
             if last.replace(claim.list()) != Some(claim.list()) {
                 addresses.extend(claim.addresses().map(|address| (self.short_hash(address), number)));
+                pointing = pointing.max(self.pointing(claim.addresses()));
             }
         }
+        if exact && pointing > MOST_POINTING {
+            let field = if entry.is_allocated() { "status.addresses" } else { "spec.addresses" };
+            show(too_many_pointing(&self.id(&entry), field, "", format!("a host has {pointing} addresses")));
+        }
         entry.claim_count() + addresses.len() - before
+    }
+
+    /// How many of some addresses lie in reverse zones (D22).
+    fn pointing(&self, addresses: impl Iterator<Item = IpAddr>) -> usize {
+        let zones = self.table.zones();
+        if !zones.has_reverse() {
+            return 0;
+        }
+        addresses.filter(|address| zones.reverse_of(*address).is_some()).count()
     }
 
     fn short_hash(&self, address: IpAddr) -> u32 {
@@ -137,12 +153,9 @@ impl Index {
     fn search_host(&self, entries: &Entries, host: &Host, show: &mut impl FnMut(Finding)) -> usize {
         let claimants = self.claimants(entries, &self.claims_of(entries, host).0);
         let winners = winners(&self.policy, &claimants);
-        // They are in the order of the claimants.
-        let mut next = winners.iter().peekable();
         // Made for the first that loses.
         let mut answered: Option<HashSet<IpAddr, RandomState>> = None;
-        for claimant in &claimants {
-            let wins = next.next_if(|winner| std::ptr::eq(**winner, claimant)).is_some();
+        for (claimant, wins) in standings(&claimants, &winners) {
             if !claimant.has_addresses() {
                 self.no_address(claimant, host, winners.is_empty()).into_iter().for_each(&mut *show);
             } else if let Some(winner) = winners.first().filter(|_| !wins) {
@@ -151,7 +164,11 @@ impl Index {
                 show(self.claim_lost(claimant, winner, host, answered));
             }
         }
-        claimants.len() + self.search_merged(host, &winners, show)
+        let takers = if winners.is_empty() { self.takers(&claimants) } else { Vec::new() };
+        let answering = if winners.is_empty() { &takers } else { &winners };
+        claimants.len()
+            + self.search_merged(host, &winners, show)
+            + self.search_services(host, answering, show)
     }
 
     /// S7: who gives addresses to a host that has too many together.
@@ -159,26 +176,59 @@ impl Index {
         if winners.len() < 2 {
             return 0;
         }
-        let mut beyond = vec![0; winners.len()];
-        let mut addresses = 0;
-        for (at, _) in merged(winners) {
-            addresses += 1;
-            beyond[at] += usize::from(addresses > MOST_ADDRESSES);
-        }
-        for (winner, beyond) in winners.iter().zip(beyond).filter(|(_, beyond)| *beyond > 0) {
-            show(Finding::new(
-                Code::LimitExceeded,
-                self.id(&winner.entry).to_string(),
-                winner.field(),
+        let served = merged(winners).map(|(_, address)| address).take(MOST_ADDRESSES);
+        let pointing = if host.wildcard { 0 } else { self.pointing(served) };
+        if let Some(last) = winners.last().filter(|_| pointing > MOST_POINTING) {
+            show(too_many_pointing(
+                &self.id(&last.entry),
+                &last.field(),
                 &host.to_string(),
-                format!(
-                    "with those of older entries the host has {addresses} addresses; only the first {MOST_ADDRESSES} \
-                     are served, and not {beyond} of this entry"
-                ),
-                "give the host fewer addresses",
+                format!("with those of older entries the host has {pointing} addresses"),
             ));
         }
-        addresses
+        self.too_many((host, winners), merged(winners).map(|(at, _)| at), MOST_ADDRESSES, "addresses", show)
+    }
+
+    /// The same of services (D23). `from`: who answers the host, oldest first.
+    fn search_services(&self, host: &Host, from: &[&Claimant<'_>], show: &mut impl FnMut(Finding)) -> usize {
+        if from.len() < 2 {
+            return 0;
+        }
+        let mut seen = HashSet::new();
+        let listed = from.iter().enumerate().flat_map(|(at, c)| c.entry.services().map(move |s| (at, s)));
+        let distinct = listed.filter(move |(_, service)| seen.insert(service.clone())).map(|(at, _)| at);
+        self.too_many((host, from), distinct, MOST_SERVICES, "services", show)
+    }
+
+    /// S7: whose items are beyond the `most` that a host has. `given`: by which of `from` each item is, in order.
+    fn too_many(
+        &self,
+        (host, from): (&Host, &[&Claimant<'_>]),
+        given: impl Iterator<Item = usize>,
+        most: usize,
+        what: &str,
+        show: &mut impl FnMut(Finding),
+    ) -> usize {
+        let mut beyond = vec![0; from.len()];
+        let mut all = 0;
+        for at in given {
+            all += 1;
+            beyond[at] += usize::from(all > most);
+        }
+        for (claimant, beyond) in from.iter().zip(beyond).filter(|(_, beyond)| *beyond > 0) {
+            show(Finding::new(
+                Code::LimitExceeded,
+                self.id(&claimant.entry).to_string(),
+                claimant.field(),
+                &host.to_string(),
+                format!(
+                    "with those of older entries the host has {all} {what}; only the first {most} are served, and not \
+                     {beyond} of this entry"
+                ),
+                format!("give the host fewer {what}"),
+            ));
+        }
+        all
     }
 
     /// Notes which addresses of these hashes an entry gives, and to whom.
@@ -268,6 +318,20 @@ impl Index {
             remedy,
         ))
     }
+}
+
+/// S7, D22: the last addresses of a host that has very many have no PTR record.
+fn too_many_pointing(id: &EntryId, field: &str, value: &str, what: String) -> Finding {
+    Finding::new(
+        Code::LimitExceeded,
+        id.to_string(),
+        field,
+        value,
+        format!(
+            "{what} in reverse zones; only the first {MOST_POINTING} of them, IPv4 before IPv6, have PTR records"
+        ),
+        "give the host fewer addresses, or none that needs a name",
+    )
 }
 
 /// O5: what a stub domain cannot keep to.

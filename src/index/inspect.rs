@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::arena::Number;
-use super::{Claimant, Entries, Index, Policy, lock, winners};
+use super::{Claimant, Entries, Index, Policy, lock, standings, winners};
 use crate::entry::{EntryId, Unserved};
 use crate::finding::{Code, Finding};
 use crate::zone::Host;
@@ -130,16 +130,11 @@ impl Index {
         let entries = lock(&self.entries);
         let claimants = self.claimants(&entries, &self.claims_of(&entries, host).0);
         let winners = winners(&self.policy, &claimants);
-        // They are in the order of the claimants.
-        let mut next = winners.iter().peekable();
-        let mut standings = Vec::with_capacity(claimants.len());
-        for claimant in &claimants {
-            let wins = next.next_if(|winner| std::ptr::eq(**winner, claimant)).is_some();
-            standings.push(match wins {
-                true => Standing::Owns,
-                false => standing(&self.policy, claimant, winners.first()),
-            });
-        }
+        let standing = |(claimant, wins): (&Claimant<'_>, bool)| match wins {
+            true => Standing::Owns,
+            false => standing(&self.policy, claimant, winners.first()),
+        };
+        let standings: Vec<Standing> = standings(&claimants, &winners).map(standing).collect();
         let decide = deciding(&self.policy, &claimants, &standings);
         let inspected = claimants.iter().zip(standings).enumerate();
         let inspected = inspected.filter(|(at, _)| *at < most || decide.contains(at));
@@ -287,13 +282,9 @@ fn standing(policy: &Policy, claimant: &Claimant<'_>, winner: Option<&&Claimant<
     }
     // Who has addresses loses to somebody.
     let Some(winner) = winner else { return Standing::NoAddress };
-    let preference = |claimant: &Claimant<'_>| {
-        let namespace = claimant.entry.namespace();
-        policy.prefer_namespaces.iter().position(|name| name == namespace).unwrap_or(usize::MAX)
-    };
     if winner.entry.is_public() && !claimant.entry.is_public() {
         Standing::NotPublic
-    } else if preference(winner) < preference(claimant) {
+    } else if policy.preference(winner) < policy.preference(claimant) {
         Standing::LessPreferred
     } else if winner.entry.created() != claimant.entry.created() {
         Standing::Younger

@@ -249,7 +249,7 @@ impl<'a> View<'a> {
     /// Who it is, as people are told: what [`View::id`] prints, which is made for every change.
     pub(super) fn label<P: std::ops::Deref<Target = Paths>>(&self, paths: impl FnOnce() -> P) -> Box<str> {
         match self.identity.document {
-            None => [self.identity.namespace, "/", self.identity.name].concat().into(),
+            None => self.object().into(),
             Some(_) => self.id(&paths()).to_string().into(),
         }
     }
@@ -314,7 +314,7 @@ impl<'a> View<'a> {
 
     /// The entry's `namespace/name`.
     pub(super) fn object(&self) -> String {
-        format!("{}/{}", self.identity.namespace, self.identity.name)
+        [self.identity.namespace, "/", self.identity.name].concat()
     }
 
     /// Its named ports, where they are kept.

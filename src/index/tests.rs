@@ -3,7 +3,7 @@ use crate::entry::{Origin, Rules};
 use crate::finding::Code;
 use crate::wire::name::Name;
 use crate::zone::answer::Family;
-use crate::zone::{Found, Zones};
+use crate::zone::{Found, Zone, Zones};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -803,4 +803,82 @@ fn an_address_that_changes_hands_keeps_a_name() {
     assert_eq!(index.table().pointed(IpAddr::from([240, 0, 0, 1])).hosts.len(), 1);
     index.reset(Partition(0), Vec::new());
     assert!(index.table().pointed_addresses().is_empty());
+}
+
+/// An index with a reverse zone, of entries that are read with their services.
+fn index_with_more() -> (Index, impl Fn(&Index, Value)) {
+    let zones = Zones::new(vec![name("global")], name("cluster.local"), 0)
+        .and_then(|zones| zones.with_reverse(vec![name("240.in-addr.arpa"), name("1.0.0.2.ip6.arpa")], 0))
+        .expect("legal zones");
+    let put = |index: &Index, object: Value| {
+        let rules = Rules { services: true, ..Rules::default() };
+        index.apply(P0, Entry::read(&object, Origin::Object, index.table().zones(), &rules));
+    };
+    (Index::new(policy(), Arc::new(Table::new(zones)), || 1000), put)
+}
+
+/// [D22] [S7] The hosts of an entry share their addresses, but no PTR records: these are bounded for each.
+#[test]
+fn a_host_has_few_ptr_records_and_the_rest_is_a_finding() {
+    let (index, put) = index_with_more();
+    let addresses = |range: std::ops::Range<usize>| -> Vec<String> {
+        // Outside of the reverse zones, IPv6 first, and IPv4.
+        let v6 = range.clone().map(|i| format!("2001::{i:x}"));
+        let v4 = range.clone().map(|i| format!("240.0.0.{i}"));
+        range.clone().map(|i| format!("10.0.0.{i}")).chain(v6).chain(v4).collect()
+    };
+    let hosts = ["a.global", "b.global", "*.w.global"];
+    put(
+        &index,
+        json!({"metadata": {"name": "big"}, "spec": {"hosts": hosts, "addresses": addresses(1..31)}}),
+    );
+    let expected: Vec<IpAddr> = (1..17).map(|i| IpAddr::from([240, 0, 0, i])).collect();
+    assert_eq!(index.table().pointed_addresses(), expected);
+    assert_eq!(index.table().zones().iter().map(Zone::hosts).collect::<Vec<_>>(), [3, 32, 0]);
+    let finding = |index: &Index| {
+        let findings = index.findings().into_iter().filter(|f| f.code == Code::LimitExceeded);
+        findings.map(|f| format!("{} {} {}: {}", f.object, f.field, f.value, f.why)).collect::<Vec<_>>()
+    };
+    let why = "in reverse zones; only the first 16 of them, IPv4 before IPv6, have PTR records";
+    assert_eq!(finding(&index), [format!("default/big spec.addresses : a host has 60 addresses {why}")]);
+    // As many as are allowed, and those of a wildcard, which has no PTR record.
+    put(
+        &index,
+        json!({"metadata": {"name": "big"}, "spec": {"hosts": ["*.w.global"], "addresses": addresses(1..31)}}),
+    );
+    assert_eq!((index.table().pointed_addresses(), finding(&index)), (vec![], vec![]));
+    let few = |from| {
+        json!({"metadata": {"name": format!("few{from}")},
+                            "spec": {"hosts": ["a.global"], "addresses": addresses(from..from + 8)}})
+    };
+    put(&index, few(1));
+    assert_eq!((index.table().pointed_addresses().len(), finding(&index)), (16, vec![]));
+    // Together they have more.
+    put(&index, few(2));
+    let merged = format!(
+        "default/few2 spec.hosts[0] a.global: with those of older entries the host has 18 addresses {why}"
+    );
+    assert_eq!((index.table().pointed_addresses().len(), finding(&index)), (16, vec![merged]));
+}
+
+/// [D23] [S7]
+#[test]
+fn services_of_merged_entries_beyond_the_most_are_a_finding() {
+    let (index, put) = index_with_more();
+    let entry = |name: &str, addresses: &[&str], ports: std::ops::Range<usize>| {
+        let ports: Vec<_> = ports.map(|port| json!({"number": port, "name": format!("p{port}")})).collect();
+        json!({"metadata": {"name": name}, "spec": {"hosts": ["a.global"], "addresses": addresses, "ports": ports,
+                                                    "resolution": "DNS"}})
+    };
+    let finding = |index: &Index| {
+        let findings = index.findings().into_iter().filter(|f| f.code == Code::LimitExceeded);
+        findings.map(|f| format!("{} {}: {}", f.object, f.field, f.why)).collect::<Vec<_>>()
+    };
+    put(&index, entry("a", &["240.0.0.1"], 1..101));
+    put(&index, entry("b", &["240.0.0.1"], 73..129));
+    assert_eq!(finding(&index), [] as [String; 0]);
+    put(&index, entry("b", &["240.0.0.1"], 73..140));
+    let lost = "default/b spec.hosts[0]: with those of older entries the host has 139 services; only the first 128 are \
+                served, and not 11 of this entry";
+    assert_eq!(finding(&index), [lost]);
 }

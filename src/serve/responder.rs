@@ -409,13 +409,21 @@ impl Responder {
             Course::Decided(decision) => return decision,
             Course::LookUp { zone, apex_at } => (zone, apex_at),
         };
-        let sighting = sighting.unwrap_or_else(|| reader.sight(zone, name, apex_at));
-        let found = reader.judge(sighting, zone, name, apex_at);
-        let mut content = self.content(query.qtype, arrival, &name[..apex_at], found);
-        if content.is_negative() && self.table.has_further() {
-            content = self.further(query.qtype, reader, (zone, name, apex_at), found, content);
+        let mut sighting = sighting.unwrap_or_else(|| reader.sight(zone, name, apex_at));
+        loop {
+            let found = reader.judge(sighting, zone, name, apex_at);
+            let content = self.content(query.qtype, arrival, &name[..apex_at], found);
+            if !content.is_negative() || !self.table.has_further() {
+                return Decision::Answer { zone, apex_at, content };
+            }
+            let content = self.further(query.qtype, reader, (zone, name, apex_at), found, content);
+            // The host that a name's services are of may have come after the one was looked for, and the wildcard that
+            // answered it gone before the other was (L3).
+            if !content.is_negative() || reader.is_of_now(sighting) {
+                return Decision::Answer { zone, apex_at, content };
+            }
+            sighting = reader.sight(zone, name, apex_at);
         }
-        Decision::Answer { zone, apex_at, content }
     }
 
     fn content<'t>(&self, qtype: u16, arrival: Arrival, relative: &[u8], found: Found<'t>) -> Content<'t> {

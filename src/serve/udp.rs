@@ -3,7 +3,9 @@
 //! A worker waits in `recvmmsg`, answers the datagrams it got, each step for all of them before the next, and sends the
 //! replies with one `sendmmsg`. That is all it does: beside these two it makes no system call, takes no lock and
 //! allocates nothing (the general path does, which sees next to no query). `tests/alloc.rs` and `tests/syscalls/run`
-//! hold it to that, while nothing changes.
+//! hold it to that, while nothing changes. What is opt-in costs more where it is asked for: a PTR record takes the lock of
+//! the rows, which nobody holds for longer than it takes to change one or to go through those of an address, and PTR, SRV
+//! and TXT allocate what they write.
 //!
 //! A change of the table adds this, and only this: what was replaced is freed in batches of as many nodes as there are
 //! processors, but at least 32, and by the last thread that might still read one. If that is a worker, it frees them after

@@ -32,6 +32,8 @@ use crate::zone::extra::{Protocol, Service};
 /// The format of this version. Another number is needed whenever an older program would misread a newer file or the
 /// other way round, also because the same object is now read as something else.
 const FORMAT: u32 = 2;
+/// The format before this one, whose header is the same: the serials in it count (D6), its entries do not.
+const BEFORE: u32 = 1;
 const MAGIC: &str = "globaldns-state ";
 /// A frame is written when it has so many octets.
 const FRAME: usize = 64 * 1024;
@@ -141,6 +143,8 @@ impl<W: Write> Writer<W> {
 pub(super) struct Reader<R> {
     input: R,
     sum: Context,
+    /// Whether its entries can be read, too.
+    is_current: bool,
     /// What it says of itself.
     pub(super) header: Header,
 }
@@ -157,21 +161,28 @@ impl<R: Read> Reader<R> {
             }
         }
         let text = std::str::from_utf8(&first).ok().and_then(|text| text.strip_suffix('\n'));
-        match text.and_then(|text| text.strip_prefix(MAGIC)) {
+        let is_current = match text.and_then(|text| text.strip_prefix(MAGIC)) {
             None => return Err(Unusable::Damaged("it does not begin as saved state does")),
-            Some(format) if format != FORMAT.to_string() => return Err(Unusable::Format(format.to_owned())),
-            Some(_) => {}
-        }
+            Some(format) if format == FORMAT.to_string() => true,
+            Some(format) if format == BEFORE.to_string() => false,
+            Some(format) => return Err(Unusable::Format(format.to_owned())),
+        };
         let mut sum = Context::new(&SHA256);
         sum.update(&first);
         let frame = next(&mut input, &mut sum, MOST_HEADER)?;
         let header =
             serde_json::from_slice(&frame).map_err(|_| Unusable::Damaged("its header cannot be read"))?;
-        Ok(Reader { input, sum, header })
+        Ok(Reader { input, sum, is_current, header })
+    }
+
+    /// Whether its entries can be read.
+    pub(super) fn check_format(&self) -> Result<(), Unusable> {
+        if self.is_current { Ok(()) } else { Err(Unusable::Format(BEFORE.to_string())) }
     }
 
     /// Gives every entry to `take`. They count only if this succeeds.
     pub(super) fn read(mut self, mut take: impl FnMut(Entry)) -> Result<(), Unusable> {
+        self.check_format()?;
         loop {
             let frame = next(&mut self.input, &mut self.sum, MOST_FRAME)?;
             if frame.is_empty() {

@@ -126,6 +126,45 @@ fn serials_do_not_go_back_over_a_restart() {
     assert_eq!(after.on_disk().0, ["b.global"]);
 }
 
+/// [D6] [L6] A file of the format before has serials that count, and entries that do not.
+#[test]
+fn serials_are_kept_over_an_upgrade_from_the_format_before() {
+    let before = World::new();
+    let keeper = before.start();
+    before.index.table().touch_serials(1_700_000_000);
+    before.feed.reset(vec![before.feed.pack_saved(before.entry("a.global"))]);
+    keeper.finish();
+    let work = before.work();
+    let header = work.open("kubernetes").ok().flatten().expect("a file").0.header;
+    let header = serde_json::to_vec(&header).expect("JSON");
+    let mut file = [b"globaldns-state 1\n", &(header.len() as u32).to_le_bytes()[..], &header].concat();
+    file.extend(ring::digest::digest(&ring::digest::SHA256, &file).as_ref());
+    std::fs::write(work.directory.file("kubernetes"), file).expect("writable");
+    let mut after = World::new();
+    after.directory = before.directory;
+    let work = after.work();
+    work.keep_serials();
+    assert_eq!(after.serial(), 1_700_000_000);
+    assert!(matches!(work.load(&work.sources[0]), Err(Unusable::Format(format)) if format == "1"));
+}
+
+/// [L6] [D22] What is a reverse zone is not what is a zone of hosts.
+#[test]
+fn reverse_zones_are_told_from_zones_in_what_state_is_made_from() {
+    let of = |zones: &[&str], reverse: &[&str]| {
+        let names = |texts: &[&str]| texts.iter().map(|text| Name::parse(text).expect(text)).collect();
+        let table = TableConfig { zones: names(zones), reverse: names(reverse), ..World::new().table };
+        fingerprint(&table, None, "kubernetes")
+    };
+    let zones = of(&["global", "240.in-addr.arpa"], &[]);
+    let reverse = of(&["global"], &["240.in-addr.arpa"]);
+    assert!(difference(&zones, &reverse).is_some());
+    assert_eq!(
+        of(&["global"], &[]).keys().map(String::as_str).collect::<Vec<_>>(),
+        ["flags", "source", "zones"]
+    );
+}
+
 /// [D6] The clock was wrong once: that is not for ever.
 #[test]
 fn a_serial_far_in_the_future_is_taken_for_tomorrow() {

@@ -147,7 +147,7 @@ impl Engine {
     pub async fn step(&mut self, wanted: Option<&Stub>) -> anyhow::Result<Vec<Seen>> {
         // Why not is said by whoever asks beforehand; looking goes on.
         let writes = self.may_write().await.unwrap_or(false);
-        let survey = Survey::read(&self.client).await?;
+        let survey = Survey::read_for(&self.client, wanted).await?;
         let mut loaded = self.writer.load().await?;
         let removed = loaded.record.removed.is_some_and(|at| self.obeys(at));
         if !removed && loaded.record.removed.is_some() && writes {

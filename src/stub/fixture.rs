@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::survey::{Missing, Survey, Workload};
 use super::{Ours, Stub};
+use crate::source::ranges::Told;
 use crate::wire::name::Name;
 
 /// kubeadm's Corefile.
@@ -125,6 +126,7 @@ impl Survey {
                 metadata: object(json!({"name": "coredns", "namespace": "kube-system"})),
             }),
             endpoints: vec!["10.244.0.2:53".parse().expect("an address"), "10.244.0.3:53".parse().expect("one")],
+            told: Some(Told { pods: true, ..Told::default() }),
             ..Survey::default()
         }
         .having("kube-system", "coredns", json!({"Corefile": corefile}))

@@ -14,13 +14,19 @@ use super::emit;
 use super::layout::{Environment, Family, Layer, Neighbour, Place, STUB_DOMAINS, Version, layers, writers};
 use super::survey::Survey;
 use super::{DNS_PORT, Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
+use crate::check::Holder;
 use crate::kubernetes::MANAGER;
+use crate::source::ranges::Told;
+use crate::wire::name::Name;
 use crate::zone::reverse;
 
 /// CoreDNS before this release has no `forward` that can be relied on.
 const FORWARD_SINCE: Version = Version(1, 1, 0);
 /// From this release on a change of an imported file is noticed.
 pub const IMPORTS_RELOADED_SINCE: Version = Version(1, 6, 1);
+
+/// Ranges that pods get no addresses from but on purpose: reserved (RFC 1112) and for benchmarks (RFC 5180).
+const NO_PODS: [&str; 2] = ["240.0.0.0/4", "2001:2::/48"];
 
 /// A layer, and what is to be done there.
 #[derive(Clone, Debug)]
@@ -190,11 +196,12 @@ fn capturing(survey: &Survey, layer: &Layer, stub: &Stub) -> Option<Refusal> {
     let endpoints =
         layers(survey).into_iter().flat_map(|other| other.endpoints).chain(layer.endpoints.clone());
     endpoints.for_each(|endpoint| add(endpoint.ip(), "an address of cluster DNS"));
-    if let Some(spec) = survey.node.as_ref().and_then(|node| node.spec.as_ref()) {
-        let ranges = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr);
-        theirs.extend(ranges.filter_map(|range| Some((range.parse().ok()?, "a range of pods"))));
-    }
-    stub.zones().iter().find_map(|zone| {
+    theirs.extend(survey.told.iter().flat_map(|told| &told.ranges).map(|range| match range.holder {
+        Holder::Pods => (range.net, "a range of pods"),
+        Holder::Nodes => (range.net, "the address of a node"),
+        _ => (range.net, "a range of Services"),
+    }));
+    let captured = stub.zones().iter().find_map(|zone| {
         let ours = reverse::addresses(zone.wire())?;
         let meets = |(net, _): &&(IpNet, &str)| net.network() <= *ours.end() && *ours.start() <= net.broadcast();
         let (net, what) = theirs.iter().find(meets)?;
@@ -208,7 +215,53 @@ fn capturing(survey: &Survey, layer: &Layer, stub: &Stub) -> Option<Refusal> {
             ),
             "give --reverse a range from which nothing but VIPs is taken",
         ))
-    })
+    });
+    captured.or_else(|| unsure(survey, stub))
+}
+
+/// Whether everything is known that a reverse zone might take from cluster DNS.
+fn unsure(survey: &Survey, stub: &Stub) -> Option<Refusal> {
+    let mut reverse = stub.zones().iter().filter(|zone| reverse::addresses(zone.wire()).is_some());
+    let first = reverse.clone().next()?;
+    let refusal = |zone: &Name, why: String, remedy: &str| {
+        let why = format!(
+            "whether the reverse zone {zone} has addresses of pods or Services in it is unknown: {why}"
+        );
+        Some(Refusal::new(RefusalKind::Unsure, "", why, remedy))
+    };
+    let told = survey
+        .told
+        .clone()
+        .unwrap_or_else(|| Told { no_nodes: Some("not asked".to_owned()), ..Told::default() });
+    if let Some(why) = told.no_nodes {
+        return refusal(first, format!("nodes cannot be listed ({why})"), "grant the verb list on nodes");
+    }
+    if let Some((cidrs, services)) = told.no_services {
+        let why = format!("neither ServiceCIDRs ({cidrs}) nor Services ({services}) can be listed");
+        return refusal(
+            first,
+            why,
+            "grant the verb list on servicecidrs.networking.k8s.io, before Kubernetes 1.33 on services",
+        );
+    }
+    if told.pods {
+        return None;
+    }
+    let has_no_pods = |zone: &&Name| {
+        let nets = NO_PODS.iter().filter_map(|net| net.parse::<IpNet>().ok());
+        let addresses = reverse::addresses(zone.wire());
+        let inside = |net: &IpNet| {
+            addresses.as_ref().is_some_and(|of| net.contains(of.start()) && net.contains(of.end()))
+        };
+        nets.into_iter().any(|net| inside(&net))
+    };
+    let unclear = reverse.find(|zone| !has_no_pods(zone))?;
+    refusal(
+        unclear,
+        "not every node has a spec.podCIDR, so the network plugin hands out addresses by itself".to_owned(),
+        "give --reverse a range of 240.0.0.0/4 or 2001:2::/48 (Istio allocates from these), or tell cluster DNS of this zone \
+         yourself (globaldns stub-domains emit)",
+    )
 }
 
 fn change(

@@ -12,7 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Client, ResourceExt};
 
+use super::Stub;
 use crate::source::cluster::cause;
+use crate::source::ranges::{self, Told};
 
 /// Where cluster DNS lives nearly everywhere.
 pub const KUBE_SYSTEM: &str = "kube-system";
@@ -45,6 +47,8 @@ pub struct Survey {
     pub config_maps: BTreeMap<Key, Result<ConfigMap, Missing>>,
     /// Some node, if we may read nodes: its labels name the distribution.
     pub node: Option<Node>,
+    /// What the cluster says of the addresses of its pods, Services and nodes, if a reverse zone made us ask.
+    pub told: Option<Told>,
     /// `kube-system/kubeadm-config` exists.
     pub kubeadm: bool,
     /// The name servers of our own resolv.conf.
@@ -112,6 +116,16 @@ impl Survey {
         tokio::time::timeout(SURVEY_TIMEOUT, Reader { client }.survey())
             .await
             .unwrap_or(Err(SurveyError::Timeout))
+    }
+
+    /// The same for what is wanted: a reverse zone takes more to plan (T4).
+    pub async fn read_for(client: &Client, wanted: Option<&Stub>) -> Result<Survey, SurveyError> {
+        let mut survey = Survey::read(client).await?;
+        if wanted.is_some_and(Stub::has_reverse) {
+            let told = tokio::time::timeout(SURVEY_TIMEOUT, ranges::told(client)).await;
+            survey.told = Some(told.map_err(|_| SurveyError::Timeout)?);
+        }
+        Ok(survey)
     }
 
     /// A ConfigMap a volume names, if it exists.

@@ -10,7 +10,6 @@ use twox_hash::XxHash3_64;
 
 use super::Host;
 use super::answer::AnswersRef;
-use crate::wire::name::Name;
 
 /// What one host adds. `octets` is its name before the zone.
 pub(super) fn of(host: &Host, octets: &[u8], answers: AnswersRef<'_>) -> u64 {
@@ -25,8 +24,8 @@ pub(super) fn of(host: &Host, octets: &[u8], answers: AnswersRef<'_>) -> u64 {
 }
 
 /// What one PTR record adds to its reverse zone.
-pub(super) fn of_pointer(address: IpAddr, host: &Name, ttl: u32) -> u64 {
-    let name = XxHash3_64::oneshot_with_seed(ttl.into(), host.wire());
+pub(super) fn of_pointer(address: IpAddr, host: &[u8], ttl: u32) -> u64 {
+    let name = XxHash3_64::oneshot_with_seed(ttl.into(), host);
     match address {
         IpAddr::V4(address) => XxHash3_64::oneshot_with_seed(name, &address.octets()),
         IpAddr::V6(address) => XxHash3_64::oneshot_with_seed(name, &address.octets()),

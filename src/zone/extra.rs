@@ -114,11 +114,12 @@ impl Extra {
         &self.services
     }
 
-    /// Those of one name and protocol.
-    pub fn of(&self, name: &[u8], protocol: Protocol) -> impl Iterator<Item = &Service> + Clone {
-        self.services
-            .iter()
-            .filter(move |service| service.name.as_bytes() == name && service.protocol == protocol)
+    /// Those of one name, in whatever case, and protocol.
+    pub fn of<'e>(&'e self, name: &'e [u8], protocol: Protocol) -> impl Iterator<Item = &'e Service> + Clone {
+        let named = move |service: &&Service| {
+            service.name.as_bytes().eq_ignore_ascii_case(name) && service.protocol == protocol
+        };
+        self.services.iter().filter(named)
     }
 
     /// The entries, the best first, and how many there are in all.

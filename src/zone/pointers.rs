@@ -2,21 +2,27 @@
 //!
 //! A row for each host and address, in the order of addresses: so the names between a zone and its addresses, which exist
 //! as empty non-terminals, are ranges, and a million hosts with one address cost what a million with one each do. Kept
-//! only where there is a reverse zone. It has a lock, unlike the names of hosts: it is held for a row at a time, and
-//! readers that want another name do not see it.
+//! only where there is a reverse zone, and of a host at most 16, which share its name. It has a lock, unlike the names of
+//! hosts: a writer holds it for a row at a time, a reader for the rows of an address, and neither makes or copies a name
+//! meanwhile. Readers that want another name do not see it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::wire::name::Name;
 
 /// PTR records of one address that are answered (D22). More are a shared VIP, and the names say no more than the first.
 pub(super) const MOST_POINTERS: usize = 64;
+/// Addresses of one host that have PTR records, IPv4 before IPv6 (S7). The hosts of an entry share their addresses, and
+/// rows cannot be shared: without a bound one entry might make ten million.
+pub const MOST_POINTING: usize = 16;
 
-/// An address and the octets of a host's name.
-type Row = (IpAddr, Box<[u8]>);
+/// The octets of a host's name.
+pub(super) type HostName = Arc<[u8]>;
+/// An address and a host.
+type Row = (IpAddr, HostName);
 
 /// The rows, each with the TTL of its host's answers in seconds.
 #[derive(Default)]
@@ -34,37 +40,42 @@ pub struct Pointed {
 /// Rows that are no longer true, to be taken out once everything that is true is in.
 #[derive(Default)]
 #[must_use = "rows stay until they are taken out"]
-pub struct Stale(pub(super) Vec<(IpAddr, Name)>);
+pub struct Stale(pub(super) Vec<(IpAddr, HostName)>);
 
 impl Pointers {
     /// Puts a row in; the TTL that it had before.
-    pub(super) fn insert(&self, address: IpAddr, host: &Name, ttl: u32) -> Option<u32> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert((address, host.wire().into()), ttl)
+    pub(super) fn insert(&self, address: IpAddr, host: &HostName, ttl: u32) -> Option<u32> {
+        let row = (address, host.clone());
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(row, ttl)
     }
 
     /// Takes a row out; its TTL.
-    pub(super) fn remove(&self, address: IpAddr, host: &Name) -> Option<u32> {
-        let row = (address, host.wire().into());
+    pub(super) fn remove(&self, address: IpAddr, host: &HostName) -> Option<u32> {
+        let row = (address, host.clone());
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&row)
     }
 
     /// Whether one of these addresses has a row.
     pub(super) fn has_any(&self, addresses: &RangeInclusive<IpAddr>) -> bool {
+        let first = first(*addresses.start());
         let rows = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        rows.range(first(*addresses.start())..).next().is_some_and(|((a, _), _)| a <= addresses.end())
+        rows.range(first..).next().is_some_and(|((a, _), _)| a <= addresses.end())
     }
 
     /// The hosts of an address; none if it has none.
     pub(super) fn of(&self, address: IpAddr) -> Pointed {
+        let first = first(address);
+        let mut hosts: Vec<HostName> = Vec::with_capacity(MOST_POINTERS);
+        let mut lowest = u32::MAX;
         let rows = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let mut pointed = Pointed { hosts: Vec::new(), ttl: u32::MAX };
         for ((_, host), ttl) in
-            rows.range(first(address)..).take_while(|((a, _), _)| *a == address).take(MOST_POINTERS)
+            rows.range(first..).take_while(|((a, _), _)| *a == address).take(MOST_POINTERS)
         {
-            pointed.hosts.push(Name::from_tail(host.clone()));
-            pointed.ttl = pointed.ttl.min(*ttl);
+            hosts.push(host.clone());
+            lowest = lowest.min(*ttl);
         }
-        pointed
+        drop(rows);
+        Pointed { hosts: hosts.into_iter().map(|host| Name::from_tail(&host[..])).collect(), ttl: lowest }
     }
 
     /// Every address that has a row, in order.
@@ -78,5 +89,5 @@ impl Pointers {
 
 /// What comes before every row of an address.
 fn first(address: IpAddr) -> Row {
-    (address, Box::default())
+    (address, Arc::default())
 }

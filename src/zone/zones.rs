@@ -1,12 +1,14 @@
 //! The zones of this server (chapter Z) and what each counts.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 
-use super::Host;
 use super::owned::{Owned, Ownership};
+use super::{Host, reverse};
 use crate::wire::name::{self, Name};
 
 /// The labels of `ns.dns` in front of a zone: its name server (D5).
@@ -127,7 +129,8 @@ pub struct Zones {
     by_length: [OfLength; name::MAX_WIRE + 1],
     cluster_domain: Name,
     owned: Owned,
-    has_reverse: bool,
+    /// The addresses of the reverse zones and their positions, in order: none meets another.
+    reverse: Vec<(RangeInclusive<IpAddr>, usize)>,
 }
 
 /// The zones whose name has so many octets.
@@ -219,7 +222,7 @@ impl Zones {
             by_length: [OfLength::None; name::MAX_WIRE + 1],
             cluster_domain,
             owned: Owned::default(),
-            has_reverse: false,
+            reverse: Vec::new(),
         };
         for apex in apexes {
             zones.push(apex, false, now);
@@ -239,9 +242,11 @@ impl Zones {
                 return Err(ZoneError::TooMany(self.zones.len() + 1));
             }
             self.by_apex.insert(apex.clone(), self.zones.len());
-            self.has_reverse = true;
+            self.reverse
+                .extend(reverse::addresses(apex.wire()).map(|addresses| (addresses, self.zones.len())));
             self.push(apex, true, now);
         }
+        self.reverse.sort_unstable_by_key(|(addresses, _)| *addresses.start());
         Ok(self)
     }
 
@@ -264,7 +269,14 @@ impl Zones {
 
     /// Whether any zone is a reverse one.
     pub fn has_reverse(&self) -> bool {
-        self.has_reverse
+        !self.reverse.is_empty()
+    }
+
+    /// The reverse zone that an address has its name in.
+    pub fn reverse_of(&self, address: IpAddr) -> Option<&Zone> {
+        let behind = self.reverse.partition_point(|(addresses, _)| *addresses.start() <= address);
+        let (addresses, at) = self.reverse.get(behind.checked_sub(1)?)?;
+        addresses.contains(&address).then(|| &self.zones[*at])
     }
 
     /// The same zones, where some suffixes belong to some namespaces (O6).

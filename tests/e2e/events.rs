@@ -260,5 +260,7 @@ fn a_flood_of_findings_does_not_flood_etcd() {
         assert!(shown.contains("Warning ManyFindings") && shown.contains("wait to be told"), "{shown}");
         // All at once; the next test would delete them one by one.
         cluster.delete_path("/apis/networking.istio.io/v1/namespaces/flood/serviceentries");
+        // Other tests have one with an address of its own.
+        cluster.delete_path(&service);
     });
 }

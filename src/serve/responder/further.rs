@@ -102,13 +102,10 @@ impl Responder {
         query: &'q Query<'_>,
         protocol: Protocol,
     ) -> impl Iterator<Item = u16> + 'q {
-        // The first label without its underscore.
-        let first = usize::from(query.question[0]);
-        let name = query.question[2..1 + first].to_ascii_lowercase();
-        let services = answers.extra().into_iter().flat_map(|extra| extra.services());
-        services
-            .filter(move |s| s.name.as_bytes() == name && s.protocol == protocol)
-            .map(|service| service.port)
+        // The first label without its underscore; names of services are in lower case.
+        let name = &query.question[2..1 + usize::from(query.question[0])];
+        let services = answers.extra().into_iter().flat_map(move |extra| extra.of(name, protocol));
+        services.map(|service| service.port)
     }
 
     #[cold]

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::check::Range;
 use crate::stub::fixture::{K3S, KUBEADM, nothing_recorded, object, stub, stub_to};
 
 fn plan_of(survey: &Survey, wanted: Option<&Stub>) -> Planned {
@@ -336,9 +337,14 @@ fn a_reverse_zone_never_takes_the_names_of_pods_and_services() {
     let done = Survey::coredns(&after);
     assert_eq!(plan_of(&done, Some(&wanted("240.in-addr.arpa"))).outcome, Outcome::InPlace);
     let mut on_node = Survey::coredns(KUBEADM);
-    on_node.node = Some(object(
-        json!({"spec": {"podCIDR": "10.244.3.0/24", "podCIDRs": ["10.244.3.0/24", "fd00:1::/64"]}}),
-    ));
+    let range = |net: &str, holder| Range { net: net.parse().expect(net), holder };
+    let ranges = vec![
+        range("10.244.3.0/24", Holder::Pods),
+        range("fd00:1::/64", Holder::Pods),
+        range("10.97.0.0/16", Holder::Services),
+        range("172.18.0.5/32", Holder::Nodes),
+    ];
+    on_node.told = Some(Told { ranges, pods: true, ..Told::default() });
     for (survey, reverse, what) in [
         (&survey, "10.in-addr.arpa", "10.96.0."),
         (&survey, "96.10.in-addr.arpa", "10.96.0."),
@@ -346,6 +352,8 @@ fn a_reverse_zone_never_takes_the_names_of_pods_and_services() {
         (&survey, "244.10.in-addr.arpa", "10.244.0.2 in it, an address of cluster DNS"),
         (&on_node, "7.3.244.10.in-addr.arpa", "10.244.3.0/24 in it, a range of pods"),
         (&on_node, "0.0.d.f.ip6.arpa", "fd00:1::/64 in it, a range of pods"),
+        (&on_node, "9.97.10.in-addr.arpa", "10.97.0.0/16 in it, a range of Services"),
+        (&on_node, "18.172.in-addr.arpa", "172.18.0.5 in it, the address of a node"),
     ] {
         match plan_of(survey, Some(&wanted(reverse))).outcome {
             Outcome::Refused(refusal) => {
@@ -357,4 +365,30 @@ fn a_reverse_zone_never_takes_the_names_of_pods_and_services() {
     }
     let beside = plan_of(&on_node, Some(&wanted("243.10.in-addr.arpa")));
     assert!(matches!(beside.outcome, Outcome::Change(_)), "{beside:?}");
+    // What is not known is not taken for free; a zone that is no reverse one is not held up by it.
+    let why = || Some("403".to_owned());
+    for (told, reverse, what) in [
+        (None, "240.in-addr.arpa", Some("nodes cannot be listed (not asked)")),
+        (
+            Some(Told { no_nodes: why(), ..Told::default() }),
+            "240.in-addr.arpa",
+            Some("nodes cannot be listed (403)"),
+        ),
+        (
+            Some(Told { no_services: why().zip(why()), pods: true, ..Told::default() }),
+            "240.in-addr.arpa",
+            Some("neither ServiceCIDRs (403) nor Services (403) can be listed"),
+        ),
+        (Some(Told::default()), "243.10.in-addr.arpa", Some("not every node has a spec.podCIDR")),
+        (Some(Told::default()), "240.240.in-addr.arpa", None),
+        (Some(Told::default()), "0.0.0.0.2.0.0.0.1.0.0.2.ip6.arpa", None),
+    ] {
+        let survey = Survey { told, ..Survey::coredns(KUBEADM) };
+        match (plan_of(&survey, Some(&wanted(reverse))).outcome, what) {
+            (Outcome::Change(_), None) => {}
+            (Outcome::Refused(refusal), Some(what)) => assert!(refusal.why.contains(what), "{refusal}"),
+            other => panic!("{reverse}: {other:?}"),
+        }
+        assert!(matches!(plan_of(&survey, Some(&stub())).outcome, Outcome::Change(_)));
+    }
 }

@@ -161,3 +161,38 @@ async fn the_workloads_template_counts_and_without_one_a_pod_that_runs() {
     let (survey, _) = read(&[(&in_kube_system("pods"), list)], &[]).await;
     assert_eq!(survey.expect("a survey").pod.expect("a pod").containers[0].name, "coredns");
 }
+
+/// [T4] [D22] Every node is asked for, and the ranges of Services, but only for a reverse zone.
+#[tokio::test]
+async fn a_reverse_zone_makes_us_ask_for_the_ranges_of_pods_and_services() {
+    let zone = |text: &str| crate::wire::name::Name::parse(text).expect(text);
+    let stub = |zones: &[&str]| {
+        let server = "10.96.0.53:53".parse().expect("an address");
+        Stub::new(zones.iter().map(|text| zone(text)), [server]).expect("a stub")
+    };
+    let node =
+        |range: &str| json!({"metadata": {"name": range}, "spec": {"podCIDR": range, "podCIDRs": [range]}});
+    let nodes = json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {},
+        "items": [node("10.244.0.0/24"), node("10.244.1.0/24")]});
+    let cidrs = json!({"kind": "ServiceCIDRList", "apiVersion": "networking.k8s.io/v1", "metadata": {},
+        "items": [{"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/12"]}}]});
+    let cidrs_at = "/apis/networking.k8s.io/v1/servicecidrs";
+    let mut objects = cluster();
+    objects.extend([("/api/v1/nodes".to_owned(), nodes), (cidrs_at.to_owned(), cidrs)]);
+    let objects: Vec<_> = objects.iter().map(|(path, object)| (path.as_str(), object.clone())).collect();
+
+    let (client, asked) = server(&objects, &[]);
+    let survey = Survey::read_for(&client, Some(&stub(&["global"]))).await.expect("a survey");
+    assert!(survey.told.is_none() && !asked.lock().expect("a lock").iter().any(|path| path == cidrs_at));
+    let survey =
+        Survey::read_for(&client, Some(&stub(&["global", "240.in-addr.arpa"]))).await.expect("a survey");
+    let told = survey.told.expect("asked");
+    let ranges: Vec<_> = told.ranges.iter().map(|range| range.net.to_string()).collect();
+    assert_eq!(ranges, ["10.244.0.0/24", "10.244.1.0/24", "10.96.0.0/12"]);
+    assert!(told.pods && told.no_nodes.is_none() && told.no_services.is_none());
+
+    let (client, _) = server(&objects, &["/api/v1/nodes", cidrs_at, "/api/v1/services"]);
+    let survey = Survey::read_for(&client, Some(&stub(&["240.in-addr.arpa"]))).await.expect("a survey");
+    let told = survey.told.expect("asked");
+    assert!(!told.pods && told.no_nodes.is_some() && told.no_services.is_some(), "{told:?}");
+}

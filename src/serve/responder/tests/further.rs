@@ -274,3 +274,36 @@ fn txt_says_where_an_answer_comes_from() {
         ("ns.dns.global TXT", &[NODATA, SOA]),
     ]);
 }
+
+/// [L3] [D23] A name that exists by its services first, and then as a host, exists all the time.
+#[test]
+fn a_name_never_blinks_between_a_service_and_a_host() {
+    let f = fixture();
+    let table = f.responder.table();
+    let address = || Answers::new(&[IpAddr::from([240, 0, 0, 8])], 30);
+    let served = || {
+        let extra = Extra::new(services(&[("http", Protocol::Tcp, 80)]), []);
+        address().map(|answers| answers.with_extra(extra))
+    };
+    let (by_service, by_name) = (host("turn.global"), host("_http._tcp.turn.global"));
+    table.set(&by_service, served(), None, SERIAL);
+    let (message, transport) = query("_http._tcp.turn.global AAAA");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let reply = f.fast(&message, transport).expect("a reply");
+                    assert_eq!(reply[3] & 0xf, 0, "{:?}", render(&reply));
+                }
+            });
+        }
+        for _ in 0..50_000 {
+            table.set(&by_name, address(), None, SERIAL);
+            table.set(&by_service, address(), None, SERIAL);
+            table.set(&by_service, served(), None, SERIAL);
+            table.set(&by_name, None, None, SERIAL);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
