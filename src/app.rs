@@ -377,8 +377,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         let stop = &running.stop_asides;
         running.asides.push(events::start(&config, access, desk.clone(), &metrics, stop).await?);
     }
-    let (index, broken) = (core.index.clone(), running.broken.clone());
-    let watch = move || findings::watch(index.clone(), metrics.clone(), desk.clone(), broken.clone());
+    let (index, sources, broken) = (core.index.clone(), core.statuses.clone(), running.broken.clone());
+    let watch = move || {
+        findings::watch(index.clone(), metrics.clone(), desk.clone(), sources.clone(), broken.clone())
+    };
     tokio::spawn(panics::restarted(Place::Findings, watch));
     drop(started);
     Ok(running)

@@ -29,10 +29,18 @@ use ledger::Ledger;
 pub use ledger::Round;
 
 /// Where the search for findings and the teller meet.
-#[derive(Default)]
 pub struct Desk {
     ledger: Mutex<Ledger>,
     changed: Notify,
+    /// What was not read yet; `None` once everything was.
+    awaited: Mutex<Option<String>>,
+}
+
+impl Default for Desk {
+    fn default() -> Desk {
+        let awaited = Mutex::new(Some("the first search for findings".to_owned()));
+        Desk { ledger: Mutex::default(), changed: Notify::new(), awaited }
+    }
 }
 
 impl Desk {
@@ -50,6 +58,22 @@ impl Desk {
     pub fn finish(&self, round: Round, still: bool) {
         self.ledger().finish(round, still, Instant::now());
         self.changed.notify_one();
+    }
+
+    /// What has to be read before anything is told; most of what seems to be missing until then is not.
+    pub fn awaits(&self, what: Option<String>) {
+        let before = std::mem::replace(&mut *self.awaited_lock(), what);
+        if before.is_some() && self.awaited_lock().is_none() {
+            self.changed.notify_one();
+        }
+    }
+
+    fn awaited(&self) -> Option<String> {
+        self.awaited_lock().clone()
+    }
+
+    fn awaited_lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -13,6 +13,7 @@ use crate::finding::{Code, Finding, Severity};
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::panics::{self, Place};
+use crate::source::Status;
 
 /// How often new findings are looked for after a change.
 const EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +26,7 @@ pub(super) async fn watch(
     index: Arc<Index>,
     metrics: Arc<Metrics>,
     desk: Option<Arc<Desk>>,
+    sources: Vec<Arc<Status>>,
     broken: CancellationToken,
 ) {
     let hasher = RandomState::default();
@@ -39,8 +41,11 @@ pub(super) async fn watch(
             broken.cancel();
             return;
         }
-        // Before every source has been heard, most of what seems to be missing is not.
-        let desk = desk.as_ref().filter(|_| index.table().is_complete());
+        let awaited = (!index.table().is_complete()).then(|| unheard(&sources));
+        if let Some(desk) = &desk {
+            desk.awaits(awaited.clone());
+        }
+        let desk = desk.as_ref().filter(|_| awaited.is_none());
         let asked = desk.is_some_and(|desk| desk.wants_search());
         if seen == Some(version) && !asked {
             continue;
@@ -69,6 +74,13 @@ pub(super) async fn watch(
         known = hashes;
         metrics.set_findings(counts.into_iter().collect());
     }
+}
+
+/// The sources that have not delivered yet.
+fn unheard(sources: &[Arc<Status>]) -> String {
+    let names: Vec<_> =
+        sources.iter().filter(|source| !source.is_complete()).map(|source| source.name()).collect();
+    format!("the first complete list of {}", names.join(", "))
 }
 
 /// What is kept of all findings: there may be many times more of them than of what they are about (S7).

@@ -3,7 +3,7 @@
 //! It is a Lease of its own, and not the one of stub domains: replicas that look after stub domains and others that do
 //! not, as in a rollout, are to agree all the same on who tells.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(5);
 /// Pause where the API server is away, or refuses what it would take at another time.
 const AWAY: Duration = Duration::from_secs(5);
 /// Namespaces without the right to write Events that are remembered, for the log.
-const MOST_REFUSING: usize = 1_000;
-const RULE: &str = "{apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}";
+const MOST_REFUSING: usize = 10_000;
+const WRITE: &str = "{apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}";
+const LOOK: &str = "{apiGroups: [networking.istio.io], resources: [serviceentries], verbs: [get]}";
 const PAGE: &str = "docs/operations.md (Kubernetes Events)";
 
 /// What the teller is made from.
@@ -58,8 +59,33 @@ pub struct Teller {
     /// Nothing is tried before then.
     away_until: Instant,
     troubles: Troubles,
-    /// Namespaces that have refused the last Event.
-    refusing: HashSet<String>,
+    /// Namespaces that have refused the last Event, and why.
+    refusing: HashMap<String, Missing>,
+    /// Since when something is awaited before we may lead.
+    awaits_since: Option<Instant>,
+}
+
+/// What a namespace lacks that refuses an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// The right to look at entries.
+    Look,
+    /// The right to write Events.
+    Write,
+    /// A ResourceQuota has no room.
+    Room,
+}
+
+/// What came of an attempt to write an Event.
+enum Attempt {
+    Written(Written),
+    /// There is no such entry.
+    Gone,
+    /// Another replica may write by now.
+    NotOurs,
+    /// The entry cannot be looked at.
+    Unseen(CallError),
+    Failed(CallError),
 }
 
 impl Teller {
@@ -76,7 +102,8 @@ impl Teller {
             save_after: now,
             away_until: now,
             troubles: Troubles::new("Events"),
-            refusing: HashSet::new(),
+            refusing: HashMap::new(),
+            awaits_since: None,
             client,
             options,
             desk,
@@ -108,8 +135,12 @@ impl Teller {
     /// One thing that is to be done; when there may be more.
     async fn step(&mut self) -> Instant {
         let look = Instant::now() + self.options.lease / 3;
-        if !self.leads().await {
+        if !self.may_lead().await {
             return look;
+        }
+        if !self.leads().await {
+            // There may be thousands of us, who began together.
+            return Instant::now() + self.options.lease.mul_f64(1.0 + 0.2 * rand::random::<f64>());
         }
         let now = Instant::now();
         if now < self.away_until {
@@ -130,6 +161,24 @@ impl Teller {
             Next::Wait(until) => return until.map_or(look, |until| until.min(look)),
         }
         Instant::now()
+    }
+
+    /// Who does not know everything leaves the Lease to others.
+    async fn may_lead(&mut self) -> bool {
+        let Some(awaited) = self.desk.awaited() else {
+            self.awaits_since = None;
+            self.troubles.over("source");
+            return true;
+        };
+        self.follow();
+        self.lease.release().await;
+        let since = *self.awaits_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.options.lease {
+            let what =
+                format!("this replica writes none, and leaves it to others, while it waits for {awaited}");
+            self.troubles.complain("source", what);
+        }
+        false
     }
 
     /// Whether we are the one that tells, and know what was told.
@@ -203,8 +252,8 @@ impl Teller {
         let Some((namespace, name)) = subject(&told.finding) else { return };
         #[cfg(test)]
         panics::trip("event", name.as_bytes());
-        match self.write(told, namespace, name).await {
-            Ok(Some(written)) => {
+        match self.write(told, namespace, name).await.unwrap_or_else(Attempt::Failed) {
+            Attempt::Written(written) => {
                 self.tally.count(match written {
                     Written::New => Outcome::Written,
                     Written::Known => Outcome::Known,
@@ -213,17 +262,22 @@ impl Teller {
                 self.troubles.over("event");
                 self.is_taken(namespace);
             }
+            // The next step finds out who does.
+            Attempt::NotOurs => {}
             // It is gone, and so will be its finding.
-            Ok(None) => self.desk.ledger().put_off(told, Instant::now()),
-            Err(error) => self.failed(told, namespace, &error),
+            Attempt::Gone => self.desk.ledger().put_off(told, Instant::now()),
+            Attempt::Unseen(error) => self.failed(told, namespace, Missing::Look, &error),
+            Attempt::Failed(error) => self.failed(told, namespace, Missing::Write, &error),
         }
     }
 
-    /// `None` if there is no such entry.
-    async fn write(&self, told: &Told, namespace: &str, name: &str) -> Result<Option<Written>, CallError> {
+    /// Each call may take as long as we may write without asking again.
+    async fn write(&mut self, told: &Told, namespace: &str, name: &str) -> Result<Attempt, CallError> {
         let what = format!("the ServiceEntry {namespace}/{name}");
-        let Some(about) = within(&what, cluster::reference(&self.client, namespace, name)).await? else {
-            return Ok(None);
+        let about = match within(&what, cluster::reference(&self.client, namespace, name)).await {
+            Ok(Some(about)) => about,
+            Ok(None) => return Ok(Attempt::Gone),
+            Err(error) => return Ok(Attempt::Unseen(error)),
         };
         let notice = Notice {
             about,
@@ -233,15 +287,30 @@ impl Teller {
             note: note(&told.finding),
             key: event_key(&told.finding),
         };
-        let written = self.recorder.write(&notice).await?;
-        if written == Written::Known && told.again {
-            self.recorder.count(&notice).await?;
-            return Ok(Some(Written::New));
+        if !self.still_leads().await {
+            return Ok(Attempt::NotOurs);
         }
-        Ok(Some(written))
+        let written = self.recorder.write(&notice).await?;
+        if written == Written::New || !told.again {
+            return Ok(Attempt::Written(written));
+        }
+        if !self.still_leads().await {
+            return Ok(Attempt::NotOurs);
+        }
+        let times = self.recorder.times(&notice).await?;
+        if !self.still_leads().await {
+            return Ok(Attempt::NotOurs);
+        }
+        self.recorder.count(&notice, times.saturating_add(1)).await?;
+        Ok(Attempt::Written(Written::New))
     }
 
-    fn failed(&mut self, told: &Told, namespace: &str, error: &CallError) {
+    /// Whether a write that begins now ends while it is ours; asks only when that may have changed.
+    async fn still_leads(&mut self) -> bool {
+        matches!(self.lease.holds().await, Ok(true))
+    }
+
+    fn failed(&mut self, told: &Told, namespace: &str, missing: Missing, error: &CallError) {
         let now = Instant::now();
         let code = error.status().map_or(0, |status| status.code);
         let ends = error.status().is_some_and(|status| status.message.contains("being terminated"));
@@ -249,7 +318,9 @@ impl Teller {
             403 if !ends => {
                 self.tally.count(Outcome::Refused);
                 self.desk.ledger().refused(told, namespace, now);
-                self.is_refused(namespace, error);
+                let has_no_room =
+                    error.status().is_some_and(|status| status.message.contains("exceeded quota"));
+                self.is_refused(namespace, if has_no_room { Missing::Room } else { missing }, error);
             }
             // Of this one nothing will come, whenever it is tried.
             400..=499 if ![401, 403, 404, 408, 409, 429].contains(&code) => {
@@ -269,29 +340,32 @@ impl Teller {
         }
     }
 
-    /// Once for all namespaces; the API server's words name one of them.
-    fn is_refused(&mut self, namespace: &str, error: &CallError) {
-        if self.refusing.is_empty() {
-            tracing::warn!(
-                "Events: a right is missing, and none is written: {error}; add the rule {RULE} to a ClusterRole of our \
-                 ServiceAccount, or to a Role in each namespace that is watched: {PAGE}; trying again every now and then"
-            );
+    /// Once for each thing that is missing; other namespaces that lack it, too, are only counted.
+    fn is_refused(&mut self, namespace: &str, missing: Missing, error: &CallError) {
+        if !self.refusing.values().any(|known| *known == missing) {
+            tracing::warn!("{}", missing.complaint(namespace, error));
         }
         if self.refusing.len() < MOST_REFUSING {
-            self.refusing.insert(namespace.to_owned());
+            self.refusing.insert(namespace.to_owned(), missing);
         }
     }
 
     fn is_taken(&mut self, namespace: &str) {
-        if self.refusing.remove(namespace) && self.refusing.is_empty() {
-            tracing::info!("Events: the right that was missing is there, and they are written");
+        let Some(missing) = self.refusing.remove(namespace) else { return };
+        if !self.refusing.values().any(|known| *known == missing) {
+            let what = if missing == Missing::Room { "room" } else { "right" };
+            tracing::info!("Events: the {what} that was missing is there, and they are written");
         }
     }
 
     /// Instead of a flood.
     async fn tell_of_many(&mut self, count: usize) {
+        let about = self.recorder.service(&self.options.service).await;
+        if !self.still_leads().await {
+            return;
+        }
         let notice = Notice {
-            about: self.recorder.service(&self.options.service).await,
+            about,
             warning: true,
             reason: "ManyFindings".to_owned(),
             action: "Serve",
@@ -310,6 +384,25 @@ impl Teller {
                 tracing::debug!("an Event about {count} findings was not taken: {error}");
             }
         }
+    }
+}
+
+impl Missing {
+    fn complaint(self, namespace: &str, error: &CallError) -> String {
+        let roles = "to a ClusterRole of our ServiceAccount, or to a Role in each namespace that is watched";
+        let none = format!("none is written in the namespace {namespace}");
+        let (what, remedy) = match self {
+            Missing::Look => ("a right is missing", format!("add the rule {LOOK} {roles}")),
+            Missing::Write => ("a right is missing", format!("add the rule {WRITE} {roles}")),
+            Missing::Room => (
+                "a ResourceQuota has no room",
+                "raise its count/events.events.k8s.io, or wait until older Events have expired".to_owned(),
+            ),
+        };
+        format!(
+            "Events: {what}, and {none}: {error}; {remedy}: {PAGE}; trying again ever more rarely, every 5 minutes in the \
+             end; globaldns_events_total{{result=\"refused\"}} counts these and those of other namespaces"
+        )
     }
 }
 

@@ -101,6 +101,12 @@ impl Leadership {
         let _ = within(self.name, self.api.replace(self.name, &params(), &lease)).await;
     }
 
+    /// As if this one had renewed when that one did.
+    #[cfg(test)]
+    pub(crate) fn inherit(&mut self, from: &Leadership) {
+        self.renewed = from.renewed;
+    }
+
     fn end(&self, renewed: Instant) -> Instant {
         renewed + self.duration.saturating_sub(MARGIN.min(self.duration / 2))
     }

@@ -86,20 +86,24 @@ impl Recorder {
         }
     }
 
-    /// What it says happens once more: a count of the same Event, which is there.
-    pub async fn count(&self, notice: &Notice) -> Result<(), CallError> {
-        let name = event_name(notice);
-        let what = format!("the Event {name}");
-        let api = self.api(&notice.about);
-        let patch = async |body: serde_json::Value| {
-            within(&what, api.patch(&name, &PatchParams::default(), &Patch::Merge(&body))).await
-        };
-        // A patch of nothing shows the Event without the right to read it.
-        let before = patch(json!({})).await?;
-        let times = before.series.map_or(1, |series| series.count).saturating_add(1);
+    /// How often an Event that is there was so. Needs no right to read it.
+    pub async fn times(&self, notice: &Notice) -> Result<i32, CallError> {
+        // A patch of nothing shows it.
+        let event = self.patch(notice, json!({})).await?;
+        Ok(event.series.map_or(1, |series| series.count))
+    }
+
+    /// What it says was so that often: a count of the same Event, which is there.
+    pub async fn count(&self, notice: &Notice, times: i32) -> Result<(), CallError> {
         let now = MicroTime(Timestamp::now());
-        patch(json!({"series": {"count": times, "lastObservedTime": now}})).await?;
-        Ok(())
+        self.patch(notice, json!({"series": {"count": times, "lastObservedTime": now}})).await.map(drop)
+    }
+
+    async fn patch(&self, notice: &Notice, body: serde_json::Value) -> Result<Event, CallError> {
+        let name = event_name(notice);
+        let api = self.api(&notice.about);
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&body));
+        within(&format!("the Event {name}"), api.patch(&name, &params, &patch)).await
     }
 
     fn event(&self, notice: &Notice) -> Event {
