@@ -29,7 +29,7 @@ use crate::entry::Rules;
 use crate::events::Desk;
 use crate::index::{Index, Partition};
 use crate::insight::Insight;
-use crate::lifecycle::{Readiness, random, unix_now};
+use crate::lifecycle::{Readiness, chance, unix_now};
 use crate::metrics::Metrics;
 use crate::panics::{self, Place};
 use crate::serve::cookies::{Cookies, Follower, Secrets};
@@ -192,7 +192,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
         let leaves_with = tokio::select! {
             _ = signals() => ExitCode::SUCCESS,
             () = running.broken() => {
-                let grace = MOST_GRACE.mul_f64(f64::from(u32::from_ne_bytes(random())) / f64::from(u32::MAX));
+                let grace = MOST_GRACE.mul_f64(chance());
                 tracing::error!(
                     seconds = grace.as_secs_f64(),
                     "a panic has left the index half-changed: answers stay as they are, and then the program leaves to \

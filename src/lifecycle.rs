@@ -21,6 +21,11 @@ pub fn random<const N: usize>() -> [u8; N] {
     octets
 }
 
+/// From 0 to 1.
+pub fn chance() -> f64 {
+    f64::from(u32::from_ne_bytes(random())) / f64::from(u32::MAX)
+}
+
 /// What has to happen before the program is ready (L1), and whether it is leaving (L5).
 #[derive(Clone, Default)]
 pub struct Readiness {

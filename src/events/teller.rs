@@ -19,6 +19,7 @@ use crate::kubernetes::lease::Leadership;
 use crate::kubernetes::recorder::{Notice, Recorder, Written};
 use crate::kubernetes::troubles::Troubles;
 use crate::kubernetes::{CallError, within};
+use crate::lifecycle::chance;
 use crate::panics::{self, Place};
 use crate::source::advertise::ServiceName;
 use crate::source::cluster;
@@ -140,7 +141,7 @@ impl Teller {
         }
         if !self.leads().await {
             // There may be thousands of us, who began together.
-            return Instant::now() + self.options.lease.mul_f64(1.0 + 0.2 * rand::random::<f64>());
+            return Instant::now() + self.options.lease.mul_f64(1.0 + 0.2 * chance());
         }
         let now = Instant::now();
         if now < self.away_until {
