@@ -10,6 +10,7 @@
 mod cause;
 mod evidence;
 mod forwarding;
+mod further;
 mod judge;
 mod near;
 mod question;

@@ -45,6 +45,10 @@ causes! {
     ZoneApex "zone-apex",
     /// A name of the zone's own: its name server, a probe (D5, D18).
     Reserved "reserved",
+    /// A name in a reverse zone, and no exact host is answered with its address (D22).
+    NoSuchAddress "no-such-address",
+    /// A host that is answered does not have this service (D23).
+    NoSuchService "no-such-service",
     /// None of the addresses listed is one (A1).
     AddressInvalid "address-invalid",
     /// Only CIDRs of more than one address are listed (A1).

@@ -6,7 +6,8 @@ use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 
 use super::cause::Cause;
-use super::near::{self, Comparison, Near};
+use super::further::Beside;
+use super::near::{self, Comparison, Fit, Near};
 use super::question::Question;
 use super::reply::{self, Reply};
 use super::{
@@ -60,8 +61,10 @@ pub(super) struct Evidence<'s> {
     pub(super) name: Option<Name>,
     pub(super) zone: Option<(&'s Zone, usize)>,
     pub(super) levels: Vec<Level>,
-    pub(super) unserved: Vec<UnservedHost>,
+    /// The surest first.
+    pub(super) unserved: Vec<(Fit, UnservedHost)>,
     pub(super) sight: Sight,
+    pub(super) beside: Option<Beside>,
     pub(super) near: Vec<Near>,
     below: Vec<String>,
     pub(super) replies: Vec<Reply>,
@@ -78,13 +81,18 @@ impl<'s> Evidence<'s> {
             levels: Vec::new(),
             unserved: Vec::new(),
             sight: Sight::Outside,
+            beside: None,
             near: Vec::new(),
             below: Vec::new(),
             replies: Vec::new(),
             incomplete: Vec::new(),
         };
         if let Some(name) = evidence.name.clone() {
+            let zones = subject.index.table().zones();
             evidence.zone = subject.index.table().zones().covering(name.wire());
+            if evidence.zone.is_none() && zones.count() > MOST {
+                evidence.incomplete.push(format!("there are {} more zones", zones.count() - MOST));
+            }
             evidence.look(&name);
             let ask = |rtype: &RecordType| reply::ask(subject.responder, &name, *rtype);
             evidence.replies = question.types.iter().filter_map(ask).collect();
@@ -141,6 +149,7 @@ impl<'s> Evidence<'s> {
         if left_out > 0 {
             self.incomplete.push(format!("{left_out} more wildcards match the name"));
         }
+        self.beside = Beside::of(table, zone, name, apex_at);
         let reader = table.read();
         self.sight = match reader.find(zone, name.wire(), apex_at) {
             Found::Host(_) => {
@@ -165,11 +174,13 @@ impl<'s> Evidence<'s> {
                 found.insert(Near { how, letters, name, served });
             }
         };
-        let (mut unserved, mut matching) = (Vec::new(), 0);
+        // Of each fit as many as are told in all.
+        let (mut unserved, mut matching) = (Vec::new(), [0; 3]);
         let wants = |host: &str, code: Code| {
-            if near::is_meant_for(host, code, name, &text) {
-                matching += 1;
-                return matching <= MOST;
+            if let Some(fit) = near::fit(host, code, name, &text) {
+                let of_fit: &mut usize = &mut matching[fit as usize];
+                *of_fit += 1;
+                return *of_fit <= MOST;
             }
             if !resolves && host.len() <= LONGEST_HOST {
                 let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
@@ -180,12 +191,15 @@ impl<'s> Evidence<'s> {
         if !index.unserved(budget, wants, &mut unserved) {
             self.incomplete.push(format!("only the first {budget} hosts that are not served were looked at"));
         }
+        let matching: usize = matching.iter().sum();
         if matching > MOST {
             self.incomplete.push(format!("{} more hosts that are not served match", matching - MOST));
         }
+        let fit = |host: UnservedHost| Some((near::fit(&host.host, host.code, name, &text)?, host));
+        self.unserved = unserved.into_iter().filter_map(fit).collect();
         // The index has no order of its own.
-        unserved.sort_by(|a, b| (&a.id, &a.field).cmp(&(&b.id, &b.field)));
-        self.unserved = unserved;
+        self.unserved.sort_by(|(fit, a), (other, b)| (fit, &a.id, &a.field).cmp(&(other, &b.id, &b.field)));
+        self.unserved.truncate(MOST);
         if resolves || self.sight == Sight::Probe {
             return;
         }
@@ -232,7 +246,7 @@ impl<'s> Evidence<'s> {
         let verdict = judge::judge(&self);
         let zones = self.subject.index.table().zones();
         let answering = match self.sight {
-            Sight::Answered(level) => self.levels.get(level),
+            Sight::Answered(level) if !(self.resolves() && self.is_further()) => self.levels.get(level),
             _ => None,
         };
         Explanation {
@@ -250,7 +264,7 @@ impl<'s> Evidence<'s> {
             ttl: answering.and_then(|level| self.ttl(level)),
             changed: self.changed(answering),
             hosts: self.levels.iter().enumerate().map(|(at, level)| self.host_facts(at, level)).collect(),
-            unserved: self.unserved.iter().map(unserved_facts).collect(),
+            unserved: self.unserved.iter().map(|(_, unserved)| unserved_facts(unserved)).collect(),
             guard: verdict.guard,
             near: self.near,
             below: self.below,

@@ -8,6 +8,8 @@ use hickory_proto::rr::RecordType;
 use super::Remedy;
 use super::cause::Cause;
 use super::evidence::{self, Evidence, Level, Sight, object};
+use super::further;
+use super::near::Fit;
 use crate::entry::EntryId;
 use crate::finding::Code;
 use crate::index::{Bearing, Inspected, Standing, UnservedHost};
@@ -33,17 +35,17 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    fn new(cause: Cause, why: impl Into<String>, remedy: Remedy) -> Verdict {
+    pub(super) fn new(cause: Cause, why: impl Into<String>, remedy: Remedy) -> Verdict {
         Verdict { cause, why: why.into(), remedy, guard: None }
     }
 }
 
 impl Remedy {
-    fn text(text: impl Into<String>) -> Remedy {
+    pub(super) fn text(text: impl Into<String>) -> Remedy {
         Remedy { text: text.into(), ..Remedy::default() }
     }
 
-    fn ask(name: &str, text: impl Into<String>) -> Remedy {
+    pub(super) fn ask(name: &str, text: impl Into<String>) -> Remedy {
         Remedy { ask: Some(name.to_owned()), ..Remedy::text(text) }
     }
 
@@ -51,7 +53,7 @@ impl Remedy {
         Remedy { object: object(id), field: Some(field.to_owned()), ..Remedy::text(text) }
     }
 
-    fn flag(flag: impl Into<String>, text: impl Into<String>) -> Remedy {
+    pub(super) fn flag(flag: impl Into<String>, text: impl Into<String>) -> Remedy {
         Remedy { flag: Some(flag.into()), ..Remedy::text(text) }
     }
 }
@@ -76,7 +78,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
         );
     }
     match evidence.sight {
-        Sight::Answered(level) => no_such_type(evidence, &evidence.levels[level]),
+        Sight::Answered(level) => no_such_type(evidence, name, &evidence.levels[level]),
         Sight::Probe => Verdict::new(
             Cause::Reserved,
             "the name is a probe's: it proves that queries reach this server, and has a TXT record only (D18)",
@@ -103,8 +105,9 @@ fn invalid(evidence: &Evidence<'_>) -> Verdict {
 }
 
 fn resolves(evidence: &Evidence<'_>) -> Verdict {
-    let from = match evidence.sight {
-        Sight::Answered(level) => {
+    let from = match (further::resolves(evidence), evidence.sight) {
+        (Some(further), _) => further,
+        (None, Sight::Answered(level)) => {
             let level = &evidence.levels[level];
             let owners: Vec<String> = level
                 .claims
@@ -146,15 +149,18 @@ fn refused_type(evidence: &Evidence<'_>) -> Option<Verdict> {
 }
 
 /// The name is answered, but not for what was asked.
-fn no_such_type(evidence: &Evidence<'_>, level: &Level) -> Verdict {
+fn no_such_type(evidence: &Evidence<'_>, name: &Name, level: &Level) -> Verdict {
     let wanted: Vec<Family> =
         [Family::V4, Family::V6].into_iter().filter(|family| evidence.wants(*family)).collect();
     if wanted.is_empty() {
+        if let Some(verdict) = further::no_srv_of_host(evidence, name) {
+            return verdict;
+        }
         let (asked, text) = (evidence.question.types[0], &evidence.question.text);
         return Verdict::new(
             Cause::TypeUnserved,
             format!(
-                "the name exists, and names here have no {asked} records: this server has addresses only (D3)"
+                "the name exists, and has addresses, as the names of hosts do, and no {asked} records (D3)"
             ),
             Remedy {
                 flag: Some("--type A".to_owned()),
@@ -170,40 +176,18 @@ fn no_such_type(evidence: &Evidence<'_>, level: &Level) -> Verdict {
         [Family::V6] => ("IPv6", "IPv4"),
         _ => ("IPv4", "IPv6"),
     };
-    let loser = level.claims.iter().find(|claim| has(claim));
-    if let Some(loser) = loser {
-        let winner = level.claims.iter().find(|claim| claim.standing == Standing::Owns);
-        let winner = winner.map_or_else(String::new, |winner| winner.id.to_string());
-        let namespace = &loser.id.namespace;
-        if loser.standing == Standing::NotPublic {
-            return Verdict::new(
-                Cause::ClaimLost,
-                format!(
-                    "{} gives {asked} addresses, but {winner}, which is exported to every namespace, owns the host (O1)",
-                    loser.id
-                ),
-                Remedy::change(
-                    &loser.id,
-                    "spec.exportTo",
-                    format!("export {} to \"*\", or remove the host from {winner}", loser.id),
-                ),
-            );
-        }
-        return Verdict::new(
-            Cause::ClaimLost,
-            format!("{} gives {asked} addresses, but {winner} owns the host and has none (O1)", loser.id),
-            Remedy::flag(
-                format!("--prefer-namespace {namespace}"),
-                format!(
-                    "remove the host from {winner}, or prefer the other with --prefer-namespace {namespace}"
-                ),
-            ),
-        );
+    let lost = level.claims.iter().filter(|claim| claim.standing != Standing::Owns && has(claim));
+    let lost = lost.min_by_key(|claim| claim.standing == Standing::NotPublic);
+    let winner = level.claims.iter().find(|claim| claim.standing == Standing::Owns);
+    if let (Some(loser), Some(winner)) = (lost, winner) {
+        return claim_lost(evidence, level, (loser, winner), asked);
     }
-    let broader = evidence.levels.iter().filter(|other| other.has_answers && other.host != level.host);
-    if let Some(broader) = broader.into_iter().find(|other| {
+    let owner =
+        level.claims.iter().find(|claim| matches!(claim.standing, Standing::Owns | Standing::Default));
+    let mut broader = evidence.levels.iter().filter(|other| other.has_answers && other.host != level.host);
+    if let Some(broader) = broader.find(|other| {
         other.host.wildcard && other.claims.iter().any(|claim| claim.standing == Standing::Owns && has(claim))
-    }) && let Some(claim) = level.claims.first()
+    }) && let Some(owner) = owner
     {
         return Verdict::new(
             Cause::Shadowed,
@@ -212,14 +196,12 @@ fn no_such_type(evidence: &Evidence<'_>, level: &Level) -> Verdict {
                 broader.host, level.host
             ),
             Remedy::change(
-                &claim.id,
+                &owner.id,
                 "spec.addresses",
-                format!("list the {asked} address in spec.addresses of {}, too", claim.id),
+                format!("list the {asked} address in spec.addresses of {}, too", owner.id),
             ),
         );
     }
-    let owner =
-        level.claims.iter().find(|claim| matches!(claim.standing, Standing::Owns | Standing::Default));
     let remedy = match owner {
         Some(owner) => Remedy::change(
             &owner.id,
@@ -234,6 +216,65 @@ fn no_such_type(evidence: &Evidence<'_>, level: &Level) -> Verdict {
     Verdict::new(Cause::FamilyMissing, format!("the host has {other} addresses only (D3)"), remedy)
 }
 
+/// O1: somebody gives an address of the family, and somebody without one owns the host.
+fn claim_lost(
+    evidence: &Evidence<'_>,
+    level: &Level,
+    (loser, winner): (&Inspected, &Inspected),
+    asked: &str,
+) -> Verdict {
+    let preferred = &evidence.subject.index.policy().prefer_namespaces;
+    let (of_loser, of_winner) = (&*loser.id.namespace, &*winner.id.namespace);
+    let preference = |of: &str| preferred.iter().position(|name| name == of).unwrap_or(usize::MAX);
+    if loser.standing == Standing::NotPublic {
+        // They are in the order of rank.
+        let first = level.claims.iter().find(|claim| [&loser.id, &winner.id].contains(&&claim.id));
+        let older = first.is_some_and(|first| first.id == loser.id);
+        let wins = of_loser == of_winner || (preference(of_loser), !older) < (preference(of_winner), older);
+        let others = level
+            .claims
+            .iter()
+            .filter(|claim| claim.public && !claim.addresses.is_empty() && claim.id != winner.id);
+        let others = match others.count() {
+            0 => String::new(),
+            _ => ", and from the other entries that are exported to every namespace".to_owned(),
+        };
+        let remedy = if wins {
+            let text = format!("export {} to \"*\", or remove the host from {}{others}", loser.id, winner.id);
+            Remedy::change(&loser.id, "spec.exportTo", text)
+        } else {
+            let text = format!(
+                "remove the host from {}{others}, or list an {asked} address in its spec.addresses, too",
+                winner.id
+            );
+            Remedy::change(&winner.id, &format!("spec.hosts[{}]", winner.field), text)
+        };
+        let why = format!(
+            "{} gives {asked} addresses, but {}, which is exported to every namespace, owns the host (O1)",
+            loser.id, winner.id
+        );
+        return Verdict::new(Cause::ClaimLost, why, remedy);
+    }
+    let (flag, put) = if preference(of_winner) < preference(of_loser) {
+        let mut order: Vec<&str> =
+            preferred.iter().map(String::as_str).filter(|name| *name != of_loser).collect();
+        let at = order.iter().position(|name| *name == of_winner).unwrap_or(0);
+        order.insert(at, of_loser);
+        let flag = format!("--prefer-namespace {}", order.join(","));
+        let put = format!("put {of_loser} before {of_winner} in --prefer-namespace, as in {flag}");
+        (flag, put)
+    } else {
+        let flag = format!("--prefer-namespace {of_loser}");
+        let put = format!("prefer the other with {flag}");
+        (flag, put)
+    };
+    Verdict::new(
+        Cause::ClaimLost,
+        format!("{} gives {asked} addresses, but {} owns the host and has none (O1)", loser.id, winner.id),
+        Remedy::flag(flag, format!("remove the host from {}, or {put}", winner.id)),
+    )
+}
+
 /// The name does not exist, or has nothing.
 fn absent(evidence: &Evidence<'_>, name: &Name, zone: &Zone) -> Verdict {
     let zones = evidence.subject.index.table().zones();
@@ -245,9 +286,11 @@ fn absent(evidence: &Evidence<'_>, name: &Name, zone: &Zone) -> Verdict {
     if let Some(verdict) = exact.and_then(no_address) {
         return verdict;
     }
-    let is_wildcard = |unserved: &&UnservedHost| unserved.host.starts_with("*.");
-    if let Some(unserved) = evidence.unserved.iter().find(|unserved| !is_wildcard(unserved)) {
+    if let Some((Fit::Exact, unserved)) = evidence.unserved.first() {
         return not_served(evidence, unserved, name);
+    }
+    if let Some(verdict) = further::absent(evidence, name, zone) {
+        return verdict;
     }
     if relative.is_empty() {
         return Verdict::new(
@@ -298,7 +341,7 @@ fn absent(evidence: &Evidence<'_>, name: &Name, zone: &Zone) -> Verdict {
             },
         );
     }
-    if let Some(unserved) = evidence.unserved.first() {
+    if let Some((_, unserved)) = evidence.unserved.first() {
         return not_served(evidence, unserved, name);
     }
     if let Some(verdict) = meant(evidence) {
@@ -316,7 +359,7 @@ fn absent(evidence: &Evidence<'_>, name: &Name, zone: &Zone) -> Verdict {
 
 /// D5.
 fn own_name(evidence: &Evidence<'_>, zone: &Zone) -> Verdict {
-    if let Some(unserved) = evidence.unserved.first() {
+    if let Some((Fit::Exact, unserved)) = evidence.unserved.first() {
         return not_served(evidence, unserved, zone.apex());
     }
     Verdict::new(
@@ -507,7 +550,7 @@ fn first_zone(evidence: &Evidence<'_>) -> String {
 /// D8.
 fn outside(evidence: &Evidence<'_>, name: &Name) -> Verdict {
     let zones = evidence.subject.index.table().zones();
-    if let Some(unserved) = evidence.unserved.first() {
+    if let Some((_, unserved)) = evidence.unserved.first() {
         return not_served(evidence, unserved, name);
     }
     if let Some(verdict) = meant(evidence) {

@@ -4,6 +4,7 @@
 //! by going through all hosts once: a label too few, or letters. Nothing here is more than proportional to the hosts, of
 //! which at most a budget is looked at.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ const FARTHEST: usize = 2;
 const MOST_LABELS: usize = 32;
 
 /// A name near the one asked for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Near {
     /// How it differs.
@@ -34,7 +35,21 @@ pub struct Near {
     pub served: bool,
 }
 
-/// Those found so far, nearest first.
+/// Served ones first, then the nearest.
+impl Ord for Near {
+    fn cmp(&self, other: &Near) -> Ordering {
+        let key = |near: &Near| (!near.served, near.how, near.letters);
+        key(self).cmp(&key(other)).then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+impl PartialOrd for Near {
+    fn partial_cmp(&self, other: &Near) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Those found so far, in their order.
 #[derive(Default)]
 pub(super) struct Found(BTreeSet<Near>);
 
@@ -51,12 +66,8 @@ impl Found {
         }
     }
 
-    /// Served ones first.
     pub(super) fn into_sorted(self) -> Vec<Near> {
-        let mut all: Vec<Near> = self.0.into_iter().collect();
-        all.sort_by_key(|near| !near.served);
-        all.truncate(MOST);
-        all
+        self.0.into_iter().take(MOST).collect()
     }
 }
 
@@ -235,25 +246,49 @@ impl Rows {
     }
 }
 
-/// Whether a host as an entry has it, which may be no name, is meant for `name`: in other spelling, or as a pattern where
-/// whatever stands for something (`*`, a placeholder) may be anything.
-pub(super) fn is_meant_for(host: &str, code: Code, name: &Name, text: &str) -> bool {
+/// How a host as an entry has it, which may be no name, is meant for a name; the surest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fit {
+    /// It is the name, maybe in other spelling.
+    Exact,
+    /// It is a wildcard above the name.
+    Wildcard,
+    /// It is the name where whatever stands for something (`*`, a placeholder) may be any part of one label.
+    Pattern,
+}
+
+/// How a host of an entry is meant for `name`, if it is.
+pub(super) fn fit(host: &str, code: Code, name: &Name, text: &str) -> Option<Fit> {
+    let lower = || host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let by_pattern = |pattern: &str| match pattern.contains('*') {
+        true => matches(pattern, text).then_some(Fit::Pattern),
+        false => (pattern == text).then_some(Fit::Exact),
+    };
     match code {
         Code::HostInvalid => {
-            let tidied = super::question::tidy(host).is_some_and(|tidied| tidied == *name);
-            tidied || host.contains('*') && matches(&host.to_ascii_lowercase(), text)
+            let (front, rest) = host.strip_prefix("*.").map_or(("", host), |rest| ("*.", rest));
+            if rest.contains('*') {
+                return by_pattern(&lower());
+            }
+            let tidied = super::question::tidy(rest)?;
+            match front {
+                "" => (tidied == *name).then_some(Fit::Exact),
+                _ => (tidied.covers(name) && tidied != *name).then_some(Fit::Wildcard),
+            }
         }
         Code::Placeholder => {
-            let pattern = pattern(&host.to_ascii_lowercase());
-            pattern.contains(|c: char| c.is_ascii_alphanumeric()) && matches(&pattern, text)
+            let pattern = pattern(&lower());
+            pattern.contains(|c: char| c.is_ascii_alphanumeric()).then(|| by_pattern(&pattern))?
         }
         _ => {
             let host = host.strip_suffix('.').unwrap_or(host);
             match host.strip_prefix("*.") {
-                None => host.eq_ignore_ascii_case(text),
-                Some(suffix) => text.len().checked_sub(suffix.len() + 1).is_some_and(|at| {
-                    at > 0 && text.as_bytes()[at] == b'.' && suffix.eq_ignore_ascii_case(&text[at + 1..])
-                }),
+                None => host.eq_ignore_ascii_case(text).then_some(Fit::Exact),
+                Some(suffix) => {
+                    let at = text.len().checked_sub(suffix.len() + 1).filter(|at| *at > 0)?;
+                    let below = text.as_bytes()[at] == b'.' && suffix.eq_ignore_ascii_case(&text[at + 1..]);
+                    below.then_some(Fit::Wildcard)
+                }
             }
         }
     }
@@ -279,10 +314,22 @@ fn pattern(text: &str) -> String {
     out
 }
 
-/// Whether a pattern with `*` matches a text; linear but for the shortest repetitions.
+/// Whether a pattern matches a text label by label.
 fn matches(pattern: &str, text: &str) -> bool {
+    let (mut patterns, mut labels) = (pattern.split('.'), text.split('.'));
+    loop {
+        match (patterns.next(), labels.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(label)) if label_matches(pattern, label) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether a pattern with `*` matches a label; linear but for the shortest repetitions.
+fn label_matches(pattern: &str, label: &str) -> bool {
     let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let Some(mut rest) = parts.next().and_then(|first| label.strip_prefix(first)) else { return false };
     let Some(last) = parts.next_back() else { return rest.is_empty() };
     for part in parts {
         let Some(at) = rest.find(part) else { return false };

@@ -81,6 +81,12 @@ impl Asking {
             assert_eq!(remedy["flag"], flag, "{remedy}");
             self.flags.extend(flag.split(' ').map(str::to_owned));
         }
+        if let Some(flag) = text(step, "instead").filter(|_| act(true)) {
+            assert_eq!(remedy["flag"], flag, "{remedy}");
+            let (flag, value) = flag.split_once(' ').expect("a flag and its value");
+            let at = self.flags.iter().position(|known| known == flag).expect("the flag is there");
+            self.flags[at + 1] = value.to_owned();
+        }
         if let Some(rtype) = text(step, "type").filter(|_| act(true)) {
             assert_eq!(remedy["flag"], format!("--type {rtype}"), "{remedy}");
             self.rtype = Some(rtype.to_owned());
@@ -150,7 +156,15 @@ fn check(cases: &[Value], entries_of: impl Fn(&Value) -> Vec<Value>) -> BTreeSet
             let (code, explained) = asking.run();
             assert_eq!((code, &explained["cause"]), (Some(0), &json!("resolves")), "{name}: {explained:#}");
             let then = text(case, "then").expect("an address");
-            let record = [if then.contains(':') { "AAAA" } else { "A" }, then];
+            let mut record: Vec<&str> = then.split(' ').collect();
+            if record.len() == 1 {
+                record.insert(0, if then.contains(':') { "AAAA" } else { "A" });
+            }
+            let because = text(case, "because").unwrap_or_default();
+            assert!(
+                explained["why"].as_str().is_some_and(|why| why.contains(because)),
+                "{name}: {explained:#}"
+            );
             let replies = explained["replies"].as_array().expect("replies");
             let mut lines =
                 replies.iter().flat_map(|reply| reply["text"].as_str().unwrap_or_default().lines());

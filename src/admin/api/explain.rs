@@ -40,11 +40,14 @@ impl Api {
             Subject { index: &self.index, responder: &responder, serving: true, budget: explain::BUDGET };
         let mut explanation = explain::explain(&subject, question);
         let places = self.metrics.stub_domain_places();
-        let forwarding = |zone: &explain::ZoneFacts| {
-            if places.is_empty() {
-                return Forwarding::unknown(&zone.name, "this server does not look after stub domains");
-            }
-            Forwarding::followed(&places)
+        let looks_after = self.metrics.stub_domains_view().is_some();
+        let forwarding = |zone: &explain::ZoneFacts| match (looks_after, places.is_empty()) {
+            (true, false) => Forwarding::followed(&places),
+            (true, true) => Forwarding::unknown(
+                &zone.name,
+                "this server looks after stub domains, and has not seen any place of theirs yet",
+            ),
+            (false, _) => Forwarding::unknown(&zone.name, "this server does not look after stub domains"),
         };
         explanation.forwarding = explanation.zone.as_ref().map(forwarding);
         let text = explain::text(&explanation);

@@ -80,24 +80,54 @@ fn letters_labels_and_wildcards_are_compared() {
 /// [I2]
 #[test]
 fn a_host_that_is_none_is_matched_by_what_it_was_meant_for() {
+    use Fit::{Exact, Pattern, Wildcard};
     let cases = [
-        ("echo.default.global:80", Code::HostInvalid, true),
-        ("http://echo.default.global", Code::HostInvalid, true),
-        ("echo.*.global", Code::HostInvalid, true),
-        ("ech*.default.global", Code::HostInvalid, true),
-        ("other.*.global", Code::HostInvalid, false),
-        ("<name>.default.global", Code::Placeholder, true),
-        ("echo.${NAMESPACE}.global", Code::Placeholder, true),
-        ("<hostname>", Code::Placeholder, false),
-        ("{{ .name }}.other.global", Code::Placeholder, false),
-        ("ECHO.default.global.", Code::ExportHidden, true),
-        ("*.default.global", Code::ExportHidden, true),
-        ("*.global", Code::HostApexWildcard, true),
-        ("*.echo.default.global", Code::ExportHidden, false),
-        ("*.fault.global", Code::ExportHidden, false),
+        ("echo.default.global:80", Code::HostInvalid, Some(Exact)),
+        ("http://echo.default.global", Code::HostInvalid, Some(Exact)),
+        ("echo.*.global", Code::HostInvalid, Some(Pattern)),
+        ("ech*.default.global", Code::HostInvalid, Some(Pattern)),
+        ("*.*.global", Code::HostInvalid, Some(Pattern)),
+        ("*.default.global:80", Code::HostInvalid, Some(Wildcard)),
+        ("*.echo.default.global:80", Code::HostInvalid, None),
+        ("other.*.global", Code::HostInvalid, None),
+        ("echo.*", Code::HostInvalid, None),
+        ("<name>.default.global", Code::Placeholder, Some(Pattern)),
+        ("echo.${NAMESPACE}.global", Code::Placeholder, Some(Pattern)),
+        ("<name>.global", Code::Placeholder, None),
+        ("<a>.<b>.<c>.global", Code::Placeholder, None),
+        ("<hostname>", Code::Placeholder, None),
+        ("{{ .name }}.other.global", Code::Placeholder, None),
+        ("ECHO.default.global.", Code::ExportHidden, Some(Exact)),
+        ("*.default.global", Code::ExportHidden, Some(Wildcard)),
+        ("*.global", Code::HostApexWildcard, Some(Wildcard)),
+        ("*.echo.default.global", Code::ExportHidden, None),
+        ("*.fault.global", Code::ExportHidden, None),
     ];
     for (host, code, expected) in cases {
         let name = name("echo.default.global");
-        assert_eq!(is_meant_for(host, code, &name, "echo.default.global"), expected, "{host}");
+        assert_eq!(fit(host, code, &name, "echo.default.global"), expected, "{host}");
+    }
+}
+
+/// [I2] A name that is served comes before any that is not, and is told as served however often it was found.
+#[test]
+fn served_names_come_first() {
+    let near = |letters: usize, name: &str, served: bool| Near {
+        how: Cause::Misspelled,
+        letters,
+        name: name.to_owned(),
+        served,
+    };
+    for served_first in [true, false] {
+        let mut found = Found::default();
+        let mut all: Vec<Near> = (0..30).map(|n| near(1, &format!("unserved{n:02}"), false)).collect();
+        all.extend([near(2, "served", true), near(1, "both", false), near(1, "both", true)]);
+        if served_first {
+            all.reverse();
+        }
+        all.into_iter().for_each(|near| found.insert(near));
+        let told = found.into_sorted();
+        assert_eq!(told.len(), MOST);
+        assert_eq!(told[..3], [near(1, "both", true), near(2, "served", true), near(1, "unserved00", false)]);
     }
 }
