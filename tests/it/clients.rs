@@ -195,6 +195,8 @@ fn a_limit_for_cluster_dns_and_a_network_in_both_lists_are_warned_of() {
     });
     program.log_containing("--rate-limit concerns private addresses, too; cluster DNS asks for all pods");
     let quiet = Program::serve(&["--file", EXAMPLE, "--rate-limit", "9", "--deny", "10.0.0.0/8"]);
-    assert!(!quiet.stderr().contains("\"WARN\""), "{}", quiet.stderr());
+    // The example's own findings are warnings, too, and come when they are found.
+    let of_flags = |line: &str| line.contains("\"WARN\"") && !line.contains("\"code\"");
+    assert!(!quiet.stderr().lines().any(of_flags), "{}", quiet.stderr());
     assert_eq!(end(&["serve", "--cookies", "maybe"]).code, Some(2));
 }
