@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::clients::Switch;
 use crate::config::ConfigError;
 use crate::insight::Settings;
 use crate::insight::query_log::{self, MOST_RATE, MOST_SAMPLE};
@@ -52,13 +53,6 @@ pub(super) struct InsightArgs {
         help_heading = "Insight"
     )]
     query_log_output: PathBuf,
-}
-
-/// `--top-lists`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
-    Off,
-    On,
 }
 
 /// `--query-log`.

@@ -107,14 +107,17 @@ impl Index {
         addresses: &mut Vec<(u32, Number)>,
     ) -> usize {
         let Some(entry) = entries.view(number) else { return 0 };
-        let before = addresses.len();
+        let (before, mut looked) = (addresses.len(), 0);
         entries.findings.get(&number).into_iter().flatten().cloned().for_each(&mut *show);
         let unserved = entry.unserved().map(|(tag, host)| Unserved::new(tag, host));
         let mut outside = unserved.filter(|host| host.reason == Code::HostOutsideZones).peekable();
         if outside.peek().is_some() {
             let id = self.id(&entry);
             let zones = self.table.zones();
-            outside.for_each(|host| show(entry::outside_finding(zones, &id, host.field, &host.host)));
+            for host in outside {
+                show(entry::outside_finding(zones, &id, host.field, &host.host));
+                looked += zones.count();
+            }
         }
         if !entry.is_public() && entry.claim_count() > 0 {
             show(export_beyond(&self.id(&entry)));
@@ -132,7 +135,7 @@ impl Index {
             let field = if entry.is_allocated() { "status.addresses" } else { "spec.addresses" };
             show(too_many_pointing(&self.id(&entry), field, "", format!("a host has {pointing} addresses")));
         }
-        entry.claim_count() + addresses.len() - before
+        looked + entry.claim_count() + addresses.len() - before
     }
 
     /// How many of some addresses lie in reverse zones (D22).

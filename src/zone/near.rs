@@ -14,7 +14,8 @@ impl Zones {
     pub fn near(&self, host: &str, namespace: &str) -> Option<(&Zone, String)> {
         let text = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let labels: Vec<&str> = text.split('.').collect();
-        self.iter().find_map(|zone| {
+        // No entry can have a host in a reverse zone (D22).
+        self.iter().filter(|zone| !zone.is_reverse()).find_map(|zone| {
             let apex = zone.apex().to_string();
             let wanted: Vec<&str> = apex.split('.').collect();
             // Something has to be left in front.
@@ -102,6 +103,15 @@ mod tests {
             assert_eq!(near(&["global"], host).as_deref(), Some("echo.default.global"), "{host}");
         }
         assert_eq!(near(&["eu.global"], "echo.default.eu.globl").as_deref(), Some("echo.default.eu.global"));
+    }
+
+    /// [H2] [D22] No entry can have a host there.
+    #[test]
+    fn nothing_is_near_a_reverse_zone() {
+        let name = |text: &str| Name::parse(text).expect(text);
+        let zones = Zones::new(vec![name("global")], name("cluster.local"), 0).expect("zones");
+        let zones = zones.with_reverse(vec![name("240.in-addr.arpa")], 0).expect("zones");
+        assert_eq!(zones.near("x.240.in-adr.arpa", "default").map(|(_, meant)| meant), None);
     }
 
     /// [H2]
