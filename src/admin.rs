@@ -5,6 +5,7 @@
 //! `HEADER_LIMIT`, and lasts `CONNECTION_LIMIT` at most. Beyond `CONNECTIONS` the oldest one makes room.
 
 pub mod api;
+pub mod ask;
 pub mod host;
 mod page;
 pub mod peers;

@@ -361,7 +361,7 @@ pub(super) async fn guard(State(hosts): State<Arc<HostNames>>, request: Request,
 /// A `Host` that is none of ours.
 fn strange_host(hosts: &HostNames, request: &Request) -> Option<Refused> {
     let host = host::of(request.uri(), request.headers())?;
-    if hosts.allow(host) {
+    if hosts.allow(host) || request.headers().contains_key(host::NO_BROWSER) {
         return None;
     }
     let reason =

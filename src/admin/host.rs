@@ -10,6 +10,10 @@ use axum::http::{HeaderMap, Uri, header};
 
 use crate::wire::name::Name;
 
+/// A header of a program that is no browser, whatever its value: a script can set none that begins like this (Fetch standard,
+/// forbidden request-headers). The API server's proxy hands it on, and its own name as `Host`.
+pub const NO_BROWSER: &str = "sec-globaldns";
+
 /// The names that are ours.
 #[derive(Clone, Debug)]
 pub struct HostNames {

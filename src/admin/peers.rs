@@ -8,15 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 
+use super::ask;
 use crate::lifecycle::random;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -234,7 +230,7 @@ impl Peers {
         let asked: Vec<SocketAddr> = addresses.into_iter().take(MOST).collect();
         let answers = futures::stream::iter(asked).map(|address| async move {
             let ours = self.ours();
-            let asked = tokio::time::timeout(PATIENCE, ask(address)).await;
+            let asked = tokio::time::timeout(PATIENCE, hashes_of(address)).await;
             let answer = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())));
             // What changes while it answers is no difference: ours from before or after will do.
             (address, answer, [ours, self.ours()])
@@ -338,36 +334,12 @@ fn compare(theirs: &Hashes, ours: &[Hashes; 2], known: &[PeerZone], now: Timesta
 }
 
 /// One replica's hashes.
-async fn ask(address: SocketAddr) -> Result<Hashes, String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let request = http::Request::get(PATH)
-        .header(http::header::HOST, address.to_string())
-        .header(http::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let reply = async {
-        let reply = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        if reply.status() != http::StatusCode::OK {
-            return Err(format!(
-                "{PATH} says {}; is --admin-pages on there, and the version the same?",
-                reply.status()
-            ));
-        }
-        let body =
-            Limited::new(reply.into_body(), MOST_REPLY).collect().await.map_err(|error| error.to_string())?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| format!("{PATH} cannot be read: {error}"))
-    };
-    // The connection moves only while it is polled, and ends with this.
-    tokio::pin!(reply);
-    tokio::select! {
-        reply = &mut reply => reply,
-        ended = connection => match ended {
-            Ok(()) => reply.await,
-            Err(error) => Err(error.to_string()),
-        },
+async fn hashes_of(address: SocketAddr) -> Result<Hashes, String> {
+    let (status, body) = ask::reply(address, &address.to_string(), PATH, MOST_REPLY).await?;
+    if status != http::StatusCode::OK {
+        return Err(format!("{PATH} says {status}; is --admin-pages on there, and the version the same?"));
     }
+    serde_json::from_slice(&body).map_err(|error| format!("{PATH} cannot be read: {error}"))
 }
 
 #[cfg(test)]

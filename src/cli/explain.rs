@@ -119,7 +119,7 @@ async fn forwarding(config: &TableConfig, access: &Access, zone: &str) -> anyhow
     };
     let servers = servers.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT));
     let stub = Stub::new(config.zones.clone(), servers)?;
-    let survey = Survey::read(&access.client()?).await?;
+    let survey = Survey::read_for(&access.client()?, Some(&stub)).await?;
     let layers = layout::layers(&survey).into_iter();
     let planned: Vec<_> =
         layers.map(|layer| plan(&survey, layer, Some(&stub), &Ours::default().with(&stub), false)).collect();

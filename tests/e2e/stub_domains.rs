@@ -61,6 +61,15 @@ impl<'p> Scene<'p> {
         self.dns.inside(|| program::run(&format!("stub-domains {command}"), arguments, &self.kubeconfig))
     }
 
+    /// What `explain` says that cluster DNS does with the zone.
+    fn forwarding(&self) -> Value {
+        let arguments = [HOST, "--advertise-service", "istio-system/globaldns", "-o", "json"];
+        let output = self.dns.inside(|| program::run("explain", &arguments, &self.kubeconfig));
+        let explained: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        explained["forwarding"].clone()
+    }
+
     fn metric(&self, program: &Program, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.dns.inside(|| program.metric(name, labels)).unwrap_or_default()
     }
@@ -496,7 +505,7 @@ fn node_local_and_coredns_are_both_told_and_both_proved() {
     });
 }
 
-/// [T6] `plan` changes nothing, and says what `apply` would do.
+/// [T6] [I1] `plan` changes nothing, and says what `apply` would do; `explain` says what cluster DNS does before and after.
 #[test]
 #[ignore = "needs etcd, kube-apiserver and CoreDNS: run tests/e2e/run"]
 fn plan_changes_nothing_and_apply_does_what_it_said() {
@@ -515,9 +524,17 @@ fn plan_changes_nothing_and_apply_does_what_it_said() {
         assert_eq!(scene.resource_version("coredns"), version);
         assert_eq!(plane.cluster.status_of(RECORD), 404);
         assert_eq!(plane.cluster.status_of(LEASE), 404);
+        let forwarding = scene.forwarding();
+        assert_eq!(forwarding["leadsHere"], false, "{forwarding:#}");
+        assert!(
+            forwarding["remedy"].as_str().is_some_and(|it| it.contains("stub-domains plan")),
+            "{forwarding:#}"
+        );
         let applied = scene.command(&["apply", "--timeout", "60s", "--rollback-after", "50s"]);
         assert!(applied.status.success(), "{applied:?}");
         assert_eq!(scene.dns.corefile(), json["layers"][0]["outcome"]["after"].as_str().expect("a text"));
+        let forwarding = scene.forwarding();
+        assert_eq!(forwarding["leadsHere"], true, "{forwarding:#}");
         scene.assert_resolves();
     });
 }

@@ -172,10 +172,12 @@ fn the_log_level_is_another_for_a_while() {
     assert_eq!(status, 200);
     wait_until("the level it had at the start", || (level().1 == usual).then_some(()));
     program.log("the log level is what it was at the start", |_| true);
+    let too_long = format!(r#"{{"level": "{}"}}"#, "x".repeat(4096));
     for (head, body, status, field) in [
         (HEAD, r#"{"level": "loud"}"#, 400, "level"),
         (HEAD, r#"{"level": "debug", "seconds": 0}"#, 400, "seconds"),
         (HEAD, "debug", 400, "body"),
+        (HEAD, &too_long, 413, "body"),
         ("PUT /api/v1/log-level HTTP/1.1\r\nHost: localhost", r#"{"level": "debug"}"#, 415, "Content-Type"),
         (
             "PUT /api/v1/log-level HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json",

@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use http::Request;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
+use crate::admin;
 use crate::config::{ConfigError, TableConfig};
 use crate::source::cluster::Access;
 
@@ -75,11 +72,7 @@ pub(super) async fn ask(
         )
         .into());
     }
-    let mut path = format!("/api/v1/explain?name={}", encoded(name));
-    if !types.is_empty() {
-        path.push_str("&type=");
-        path.push_str(&encoded(&types.join(",")));
-    }
+    let path = path(name, types);
     let asked = async {
         match &to {
             Server::Url { authority, prefix } => over_http(authority, &format!("{prefix}{path}")).await,
@@ -89,7 +82,8 @@ pub(super) async fn ask(
                     source.map_or((None, None), |source| (source.kubeconfig, source.context));
                 let client = Access::find(kubeconfig, context).await?.client()?;
                 let uri = format!("/api/v1/namespaces/{namespace}/services/{name}:{port}/proxy{path}");
-                Ok(client.request_text(Request::get(uri).body(Vec::new())?).await?)
+                let request = Request::get(uri).header(admin::host::NO_BROWSER, "1").body(Vec::new())?;
+                Ok(client.request_text(request).await?)
             }
         }
     };
@@ -108,16 +102,21 @@ pub(super) async fn ask(
     Ok(said)
 }
 
+/// What is asked for.
+fn path(name: &str, types: &[String]) -> String {
+    let start = "/api/v1/explain?";
+    let mut query = form_urlencoded::Serializer::for_suffix(start.to_owned(), start.len());
+    query.append_pair("name", name);
+    if !types.is_empty() {
+        query.append_pair("type", &types.join(","));
+    }
+    query.finish()
+}
+
 async fn over_http(authority: &str, path: &str) -> anyhow::Result<String> {
-    let stream = TcpStream::connect(authority).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::get(path).header(http::header::HOST, authority).body(Empty::<Bytes>::new())?;
-    let reply = sender.send_request(request).await?;
-    let status = reply.status();
-    let body =
-        Limited::new(reply.into_body(), MOST_REPLY).collect().await.map_err(anyhow::Error::from_boxed)?;
-    let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    let asked = admin::ask::reply(authority, authority, path, MOST_REPLY).await;
+    let (status, body) = asked.map_err(anyhow::Error::msg)?;
+    let text = String::from_utf8_lossy(&body).into_owned();
     if status.is_success() {
         return Ok(text);
     }
@@ -127,15 +126,6 @@ async fn over_http(authority: &str, path: &str) -> anyhow::Result<String> {
         (Some(reason), Some(remedy)) => bail!("it says {status}: {reason:?}; {remedy:?}"),
         _ => bail!("it says {status}"),
     }
-}
-
-/// For a query of a URL: everything but letters, digits and what never means anything there.
-fn encoded(text: &str) -> String {
-    let octet = |octet: u8| match octet {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(octet).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(octet).collect()
 }
 
 #[cfg(test)]
@@ -168,6 +158,17 @@ mod tests {
             let error = Server::parse(text).expect_err(text).to_string();
             assert!(error.contains("write http://ADDRESS:PORT"), "{error}");
         }
-        assert_eq!(encoded("a b&c=.global%\u{e9}"), "a%20b%26c%3D.global%25%C3%A9");
+    }
+
+    /// [I1] Whatever somebody asks about arrives as it is.
+    #[test]
+    fn a_question_survives_its_way_through_a_url() {
+        let asked = "a b&c=.global%\u{e9}+#";
+        let path = path(asked, &["A".to_owned(), "TYPE65".to_owned()]);
+        let query = path.strip_prefix("/api/v1/explain?").expect("the path");
+        assert!(!query.contains([' ', '#']), "{query}");
+        let read: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(read, [pair("name", asked), pair("type", "A,TYPE65")]);
     }
 }
