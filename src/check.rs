@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::entry::{Entry, EntryId, Origin};
+use crate::entry::{self, Entry, EntryId, Origin};
 use crate::finding::{Code, Finding};
 use crate::limits::MOST_ITEMS;
 use crate::zone::{Host, Zones};
@@ -144,7 +144,7 @@ const OPAQUE: [&str; 4] = ["TCP", "MONGO", "MYSQL", "REDIS"];
 
 /// An address as A1 has it.
 fn one_address(text: &str) -> Option<IpAddr> {
-    let net = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()).ok()?;
+    let net = entry::network(text)?;
     (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
 }
 

@@ -15,6 +15,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::finding::{Code, Finding};
@@ -186,6 +187,11 @@ impl Unserved {
             host: host.into(),
         }
     }
+}
+
+/// An address, as a network of one, or a CIDR.
+pub fn network(text: &str) -> Option<IpNet> {
+    text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).ok()
 }
 
 /// H2, for the host at `position` of `spec.hosts`.

@@ -20,7 +20,7 @@ use crate::app;
 use crate::check::places::Places;
 use crate::check::{self, Holder, Range, Read};
 use crate::config::ConfigError;
-use crate::entry::{Entry, EntryId, Origin};
+use crate::entry::{self, Entry, EntryId, Origin};
 use crate::finding::{Code, Finding, Severity};
 use crate::limits::{self, MOST_FILE};
 use crate::source::files::LoadError;
@@ -85,8 +85,7 @@ enum Output {
 }
 
 fn cidr(text: &str) -> Result<IpNet, String> {
-    let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-    let net = net.map_err(|_| "write a CIDR such as 10.244.0.0/16 or fd00:10:244::/56".to_owned())?;
+    let net = entry::network(text).ok_or("write a CIDR such as 10.244.0.0/16 or fd00:10:244::/56")?;
     if net.trunc() == net {
         return Ok(net);
     }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use serde_json::Value;
 
 use super::fields::{Fields, Keys, PORTS, Path, STATUS_ADDRESSES};
@@ -347,9 +346,9 @@ impl Reading<'_> {
 
     /// A1 for one string.
     fn address(&mut self, path: Path, text: &str) -> Option<IpAddr> {
-        let address = match text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()) {
-            Ok(net) if net.prefix_len() == net.max_prefix_len() => net.addr(),
-            Ok(_) => {
+        let address = match super::network(text) {
+            Some(net) if net.prefix_len() == net.max_prefix_len() => net.addr(),
+            Some(_) => {
                 self.fields.report(
                     Code::AddressRange,
                     path,

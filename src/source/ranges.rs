@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::advertise::cluster_ips;
 use super::cluster::{Access, AccessError, cause};
 use crate::check::{Holder, Range};
+use crate::entry;
 use crate::limits::PAGE;
 
 /// What a cluster says of its ranges.
@@ -95,8 +96,7 @@ fn of_node(node: &Node, ranges: &mut Vec<Range>) {
 
 /// What is no range is none.
 fn add(text: &str, holder: Holder, ranges: &mut Vec<Range>) {
-    let net = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into));
-    ranges.extend(net.ok().map(|net| Range { net, holder }));
+    ranges.extend(entry::network(text).map(|net| Range { net, holder }));
 }
 
 /// All objects of a kind, in pages.

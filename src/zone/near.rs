@@ -4,6 +4,7 @@
 //! `storage.global.example.com` is somebody's name, so digits are no slips of the pen, nor is a zone's name in the middle.
 
 use super::{Zone, Zones};
+use crate::wire::name;
 
 /// The fewest octets of a label in which one slip is told from another word: `eu` and `us`, `dev` and `dex`.
 const FEWEST: usize = 5;
@@ -13,40 +14,39 @@ impl Zones {
     /// entry's own.
     pub fn near(&self, host: &str, namespace: &str) -> Option<(&Zone, String)> {
         let text = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let labels: Vec<&str> = text.split('.').collect();
+        let labels: Vec<&[u8]> = text.split('.').map(str::as_bytes).collect();
         // No entry can have a host in a reverse zone (D22).
         self.iter().filter(|zone| !zone.is_reverse()).find_map(|zone| {
-            let apex = zone.apex().to_string();
-            let wanted: Vec<&str> = apex.split('.').collect();
+            let wanted: Vec<&[u8]> = name::labels(zone.apex().labels_wire()).collect();
             // Something has to be left in front.
             let at = labels.len().checked_sub(wanted.len()).filter(|at| *at > 0)?;
-            let (front, tail) = labels.split_at(at);
+            let tail = &labels[at..];
             let front = if is_misspelt(tail, &wanted) || is_rearranged(tail, &wanted) {
-                front.join(".")
-            } else if let [name @ .., one, last] = &labels[..]
-                && [*one] == wanted[..]
-                && *last == namespace
-                && !name.is_empty()
+                text.splitn(at + 1, '.').take(at).collect::<Vec<_>>().join(".")
+            } else if let Some((name, last)) = text.rsplit_once('.')
+                && let Some((name, one)) = name.rsplit_once('.')
+                && [one.as_bytes()] == wanted[..]
+                && last == namespace
             {
                 // `echo.global.default`.
-                format!("{}.{last}", name.join("."))
+                format!("{name}.{last}")
             } else {
                 return None;
             };
-            Some((zone, format!("{front}.{apex}")))
+            Some((zone, format!("{front}.{}", zone.apex())))
         })
     }
 }
 
 /// One label is written with one slip, and all others are right.
-fn is_misspelt(tail: &[&str], wanted: &[&str]) -> bool {
+fn is_misspelt(tail: &[&[u8]], wanted: &[&[u8]]) -> bool {
     let mut differing = tail.iter().zip(wanted).filter(|(found, wanted)| found != wanted);
     let Some((found, wanted)) = differing.next() else { return false };
-    differing.next().is_none() && is_slip(found.as_bytes(), wanted.as_bytes())
+    differing.next().is_none() && is_slip(found, wanted)
 }
 
 /// The labels of a zone in another order.
-fn is_rearranged(tail: &[&str], wanted: &[&str]) -> bool {
+fn is_rearranged(tail: &[&[u8]], wanted: &[&[u8]]) -> bool {
     let (mut found, mut sorted) = (tail.to_vec(), wanted.to_vec());
     found.sort_unstable();
     sorted.sort_unstable();
@@ -60,21 +60,10 @@ fn is_slip(found: &[u8], wanted: &[u8]) -> bool {
     }
     let same = found.iter().zip(wanted).take_while(|(a, b)| a == b).count();
     let (found, wanted) = (&found[same..], &wanted[same..]);
-    let is_letter = |octets: &[u8]| octets.first().is_some_and(u8::is_ascii_alphabetic);
-    match found.len().cmp(&wanted.len()) {
-        std::cmp::Ordering::Less => is_letter(wanted) && wanted[1..] == *found,
-        std::cmp::Ordering::Greater => is_letter(found) && found[1..] == *wanted,
-        std::cmp::Ordering::Equal => {
-            let changed = is_letter(found) && is_letter(wanted) && found[1..] == wanted[1..];
-            let swapped = found.len() > 1
-                && found[0] == wanted[1]
-                && found[1] == wanted[0]
-                && is_letter(found)
-                && is_letter(wanted)
-                && found[2..] == wanted[2..];
-            changed || swapped
-        }
-    }
+    let same = found.iter().rev().zip(wanted.iter().rev()).take_while(|(a, b)| a == b).count();
+    let (found, wanted) = (&found[..found.len() - same], &wanted[..wanted.len() - same]);
+    let swapped = matches!((found, wanted), ([a, b], [c, d]) if (a, b) == (d, c));
+    (swapped || found.len().max(wanted.len()) == 1) && found.iter().chain(wanted).all(u8::is_ascii_alphabetic)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 
 use super::Located;
@@ -116,16 +117,9 @@ fn artifact(file: &str, here: Option<&Path>) -> Value {
 
 /// RFC 3986 section 2.1: everything but unreserved octets and `/`.
 fn encoded(path: &Path) -> String {
-    let mut text = String::new();
-    for octet in path.as_os_str().as_encoded_bytes() {
-        match octet {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                text.push(*octet as char)
-            }
-            _ => text.push_str(&format!("%{octet:02X}")),
-        }
-    }
-    text
+    const REPLACED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+    percent_encode(path.as_os_str().as_encoded_bytes(), REPLACED).to_string()
 }
 
 #[cfg(test)]
