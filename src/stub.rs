@@ -12,7 +12,7 @@ pub mod edit;
 pub mod emit;
 pub mod engine;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod kube_dns;
 pub mod layout;
 pub mod openshift;

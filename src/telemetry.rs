@@ -4,6 +4,7 @@
 //! for that. Where 1024 lines wait, further ones are left out and counted.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, SystemTime};
@@ -132,11 +133,14 @@ pub fn level() -> Level {
     lock_level().clone()
 }
 
-/// Logs something else for so long; whoever asks has to [`restore_level`] with the number that is returned.
-pub fn set_level(level: &str, lasting: Duration) -> anyhow::Result<u64> {
+/// Logs something else for so long, as `peer` has asked; whoever asks has to [`restore_level`] with the number that is
+/// returned.
+pub fn set_level(level: &str, lasting: Duration, peer: SocketAddr) -> anyhow::Result<u64> {
     let filter = filter(level, "level")?;
     let mut now = lock_level();
-    reload(filter)?;
+    reload_saying(filter, || {
+        tracing::warn!(%peer, level, seconds = lasting.as_secs(), "the log level is another for a while");
+    })?;
     now.level = level.to_owned();
     now.until = Timestamp::try_from(SystemTime::now() + lasting).ok();
     now.turn += 1;
@@ -149,9 +153,24 @@ pub fn restore_level(turn: u64) -> bool {
     if now.turn != turn {
         return false;
     }
-    let restored = filter(&now.configured, "--log-level").and_then(reload);
+    let restored = filter(&now.configured, "--log-level").and_then(|filter| {
+        reload_saying(filter, || tracing::warn!("the log level is what it was at the start"))
+    });
     (now.level, now.until) = (now.configured.clone(), None);
     restored.is_ok()
+}
+
+/// A change is told before it, or, where that is not logged, after it.
+fn reload_saying(filter: EnvFilter, say: impl Fn()) -> anyhow::Result<()> {
+    let is_heard = tracing::enabled!(tracing::Level::WARN);
+    if is_heard {
+        say();
+    }
+    reload(filter)?;
+    if !is_heard {
+        say();
+    }
+    Ok(())
 }
 
 fn reload(filter: EnvFilter) -> anyhow::Result<()> {

@@ -194,7 +194,7 @@ impl Check {
 
     async fn check(mut self) -> anyhow::Result<Checked> {
         self.table.read_once(&self.all);
-        if self.paths.is_empty() && !self.cluster && !self.table.names_a_source() {
+        if self.paths.is_empty() && !self.cluster && !self.table.is_given_a_source() {
             return Err(ConfigError(
                 "there is nothing to check: name files or directories, - for standard input, or --cluster"
                     .to_owned(),

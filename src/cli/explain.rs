@@ -118,7 +118,7 @@ async fn forwarding(config: &TableConfig, access: &Access, zone: &str) -> anyhow
         config.advertise_addresses.clone()
     };
     let servers = servers.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT));
-    let stub = Stub::new(config.zones.clone(), servers)?;
+    let stub = Stub::new([&config.zones[..], &config.reverse].concat(), servers)?;
     let survey = Survey::read_for(&access.client()?, Some(&stub)).await?;
     let layers = layout::layers(&survey).into_iter();
     let planned: Vec<_> =

@@ -226,11 +226,16 @@ fn ttl_range() -> std::ops::RangeInclusive<i64> {
 impl TableArgs {
     /// Whether a source is asked for, rather than the cluster taken for want of one.
     pub(super) fn names_a_source(&self) -> bool {
+        self.is_given_a_source() || !self.namespace.is_empty()
+    }
+
+    /// The same, where the variable of `--namespace` is that of a server beside this command.
+    pub(super) fn is_given_a_source(&self) -> bool {
         !self.file.is_empty()
             || self.kubernetes
             || self.kubeconfig.is_some()
             || self.context.is_some()
-            || !self.namespace.is_empty()
+            || self.given.namespace
     }
 
     /// The table is read once, with `-A` from all namespaces.

@@ -60,7 +60,12 @@ struct Book {
     refused: HashMap<String, Refusal>,
     /// It was told that many wait.
     many_told: bool,
-    unsaved: bool,
+    /// When that may be tried again.
+    many_due: Option<Instant>,
+    /// Of what is saved, so far.
+    changes: u64,
+    /// How many of these are in the record.
+    saved: u64,
     wants_search: bool,
 }
 
@@ -158,7 +163,9 @@ impl Ledger {
             untold: 0,
             refused: HashMap::new(),
             many_told: record.many,
-            unsaved: false,
+            many_due: None,
+            changes: 0,
+            saved: 0,
             wants_search: true,
         });
     }
@@ -216,7 +223,8 @@ impl Ledger {
         }
         book.untold = round.untold;
         if round.untold == 0 && book.many_told {
-            (book.many_told, book.unsaved) = (false, true);
+            book.many_told = false;
+            book.changes += 1;
         }
     }
 
@@ -241,8 +249,8 @@ impl Ledger {
             let again = book.gone.contains(&place.1);
             return Next::Tell(Box::new(Told { place, finding: finding.clone(), again }));
         }
-        if book.untold > MANY && !book.many_told {
-            (book.many_told, book.unsaved) = (true, true);
+        if book.untold > MANY && !book.many_told && book.many_due.is_none_or(|due| due <= now) {
+            book.many_due = Some(now + LONGEST_RETRY);
             return Next::Many(book.untold);
         }
         Next::Wait(Some(self.bucket.next(now)))
@@ -257,7 +265,7 @@ impl Ledger {
         }
         Arc::make_mut(&mut book.told).insert(hash);
         book.gone.retain(|gone| *gone != hash);
-        book.unsaved = true;
+        book.changes += 1;
         let namespace = subject(&told.finding).map(|(namespace, _)| namespace);
         if namespace.is_some_and(|namespace| book.refused.remove(namespace).is_some()) {
             // What was missing there may be there everywhere; and there is more to tell.
@@ -265,6 +273,14 @@ impl Ledger {
             for refusal in book.refused.values_mut() {
                 (refusal.until, refusal.pause) = (now, RETRY);
             }
+        }
+    }
+
+    /// It was told that many wait.
+    pub fn told_of_many(&mut self) {
+        if let Some(book) = &mut self.book {
+            book.many_told = true;
+            book.changes += 1;
         }
     }
 
@@ -298,20 +314,21 @@ impl Ledger {
         }
     }
 
-    /// What is to be saved, if it was not; then it counts as saved.
-    pub fn unsaved(&mut self) -> Option<Record> {
-        let book = self.book.as_mut()?;
-        std::mem::take(&mut book.unsaved).then(|| Record {
+    /// What is to be saved, if anything is, and the number to say so with.
+    pub fn unsaved(&self) -> Option<(u64, Record)> {
+        let book = self.book.as_ref().filter(|book| book.changes > book.saved)?;
+        let record = Record {
             told: book.told.iter().copied().collect(),
             gone: book.gone.iter().copied().collect(),
             many: book.many_told,
-        })
+        };
+        Some((book.changes, record))
     }
 
-    /// It was not saved after all.
-    pub fn still_unsaved(&mut self) {
+    /// What had this number is saved.
+    pub fn saved(&mut self, number: u64) {
         if let Some(book) = &mut self.book {
-            book.unsaved = true;
+            book.saved = number;
         }
     }
 }
@@ -334,7 +351,7 @@ impl Book {
         while self.gone.len() > MOST_GONE {
             self.gone.pop_front();
         }
-        self.unsaved = true;
+        self.changes += 1;
     }
 
     fn refuses(&self, finding: &Finding) -> bool {

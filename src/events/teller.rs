@@ -235,15 +235,17 @@ impl Teller {
     }
 
     async fn save(&mut self) {
-        let unsaved: Option<Record> = self.desk.ledger().unsaved();
-        let Some(record) = unsaved else { return };
+        let unsaved: Option<(u64, Record)> = self.desk.ledger().unsaved();
+        let Some((number, record)) = unsaved else { return };
         self.save_after = Instant::now() + SAVE_EVERY;
         match self.record.save(&mut self.object, &record).await {
-            Ok(()) => drop(self.troubles.over("record")),
+            Ok(()) => {
+                self.desk.ledger().saved(number);
+                self.troubles.over("record");
+            }
             // Somebody else has: what we know may be out of date.
             Err(CallError::Stale(_)) => self.follow(),
             Err(error) => {
-                self.desk.ledger().still_unsaved();
                 self.cannot("record", &format!("the ConfigMap {}", self.ours()), &error);
             }
         }
@@ -379,7 +381,10 @@ impl Teller {
             key: Timestamp::now().as_second().unsigned_abs(),
         };
         match self.recorder.write(&notice).await {
-            Ok(_) => self.tally.count(Outcome::Written),
+            Ok(_) => {
+                self.desk.ledger().told_of_many();
+                self.tally.count(Outcome::Written);
+            }
             Err(error) => {
                 self.tally.count(Outcome::Failed);
                 tracing::debug!("an Event about {count} findings was not taken: {error}");

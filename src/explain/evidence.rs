@@ -71,6 +71,9 @@ pub(super) struct Evidence<'s> {
     incomplete: Vec<String>,
 }
 
+/// How often it is looked anew because an event came meanwhile; under events without end the last look has to do.
+const ATTEMPTS: usize = 4;
+
 impl<'s> Evidence<'s> {
     pub(super) fn gather(subject: &'s Subject<'s>, question: &'s Question) -> Evidence<'s> {
         let mut evidence = Evidence {
@@ -93,9 +96,18 @@ impl<'s> Evidence<'s> {
             if evidence.zone.is_none() && zones.count() > MOST {
                 evidence.incomplete.push(format!("there are {} more zones", zones.count() - MOST));
             }
-            evidence.look(&name);
             let ask = |rtype: &RecordType| reply::ask(subject.responder, &name, *rtype);
-            evidence.replies = question.types.iter().filter_map(ask).collect();
+            let told = evidence.incomplete.len();
+            for _ in 0..ATTEMPTS {
+                let version = subject.index.version();
+                evidence.levels.clear();
+                evidence.incomplete.truncate(told);
+                evidence.look(&name);
+                evidence.replies = question.types.iter().filter_map(ask).collect();
+                if subject.index.version() == version {
+                    break;
+                }
+            }
             evidence.search(&name);
         }
         evidence
@@ -153,7 +165,12 @@ impl<'s> Evidence<'s> {
         let reader = table.read();
         self.sight = match reader.find(zone, name.wire(), apex_at) {
             Found::Host(_) => {
-                Sight::Answered(self.levels.iter().position(|level| level.has_answers).unwrap_or(0))
+                Sight::Answered(self.levels.iter().position(|level| level.has_answers).unwrap_or_else(|| {
+                    // It came while this was made.
+                    let host = Host { name: name.clone(), wildcard: false };
+                    self.levels.push(Level { host, claims: Vec::new(), in_all: 0, has_answers: true });
+                    self.levels.len() - 1
+                }))
             }
             Found::Empty => Sight::Empty,
             Found::Probe => Sight::Probe,

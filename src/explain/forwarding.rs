@@ -35,13 +35,21 @@ impl Forwarding {
     /// From what would have to change so that all zones lead here; `zone` is the one that is asked about.
     pub fn of(planned: &[Planned], zone: &str) -> Forwarding {
         let mut remedy = None;
-        let mut leads = !planned.is_empty();
+        let leads = |planned: &Planned| match &planned.outcome {
+            Outcome::InPlace => Some(true),
+            Outcome::Refused(refusal) if refusal.kind == RefusalKind::Unsure => None,
+            _ => Some(false),
+        };
+        let leads: Vec<_> = planned.iter().map(leads).collect();
+        let leads_here = match planned.is_empty() || leads.contains(&Some(false)) {
+            true => Some(false),
+            false => (!leads.contains(&None)).then_some(true),
+        };
         let findings = planned.iter().map(|planned| {
             let (layer, place) = (planned.layer.name(), planned.layer.place.name());
             let servers = planned.stub.iter().flat_map(|stub| stub.servers()).map(server_text);
             let servers = servers.collect::<Vec<_>>().join(", ");
             let mut wants = |command: &str| {
-                leads = false;
                 remedy = remedy.take().or_else(|| Some(format!("globaldns stub-domains {command}")));
             };
             match &planned.outcome {
@@ -59,7 +67,7 @@ impl Forwarding {
                     let who = match refusal.kind {
                         RefusalKind::Conflict => "somebody else serves a zone of ours there",
                         RefusalKind::Invalid => "what is there is broken",
-                        RefusalKind::Unsure => "what is there cannot be read for certain",
+                        RefusalKind::Unsure => "what it does with our zones cannot be told for certain",
                     };
                     format!("{layer}: {place}: {who}: {refusal}")
                 }
@@ -73,6 +81,43 @@ impl Forwarding {
             remedy =
                 Some("globaldns stub-domains emit --list has the resolvers there is a text for".to_owned());
         }
-        Forwarding { leads_here: Some(leads), findings, remedy }
+        Forwarding { leads_here, findings, remedy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::ranges::{Told, Unlisted};
+    use crate::stub::layout::layers;
+    use crate::stub::plan::plan;
+    use crate::stub::survey::Survey;
+    use crate::stub::{Ours, Stub};
+    use crate::wire::name::Name;
+
+    fn of(survey: &Survey, zones: &[&str]) -> Forwarding {
+        let zones = zones.iter().map(|zone| Name::parse(zone).expect(zone));
+        let stub = Stub::new(zones, ["10.96.0.53:53".parse().expect("an address")]).expect("a stub");
+        let planned: Vec<_> = layers(survey)
+            .into_iter()
+            .map(|layer| plan(survey, layer, Some(&stub), &Ours::default().with(&stub), false))
+            .collect();
+        Forwarding::of(&planned, "global")
+    }
+
+    /// [I1]
+    #[test]
+    fn whether_a_zone_leads_here_is_yes_no_or_unknown() {
+        let untouched = Survey::coredns(".:53 {\n    forward . /etc/resolv.conf\n}\n");
+        assert_eq!(of(&untouched, &["global"]).leads_here, Some(false));
+        let served = "global:53 {\n    errors\n    cache 30\n    forward . 10.96.0.53\n}\n";
+        let served = Survey::coredns(&format!(".:53 {{\n    forward . /etc/resolv.conf\n}}\n{served}"));
+        assert_eq!(of(&served, &["global"]).leads_here, Some(true));
+        let why = Unlisted { why: "forbidden".to_owned(), lasts: true };
+        let told = Some(Told { no_nodes: Some(why), ..Told::default() });
+        let unsure = of(&Survey { told, ..untouched.clone() }, &["global", "240.in-addr.arpa"]);
+        assert_eq!(unsure.leads_here, None, "{unsure:?}");
+        assert!(unsure.findings[0].contains("nodes cannot be listed (forbidden)"), "{unsure:?}");
+        assert_eq!(of(&Survey::default(), &["global"]).leads_here, Some(false));
     }
 }

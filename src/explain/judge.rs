@@ -117,7 +117,9 @@ fn resolves(evidence: &Evidence<'_>) -> Verdict {
                 .map(|claim| claim.id.to_string())
                 .collect();
             let wildcard = if level.host.wildcard { "the wildcard " } else { "" };
-            format!("it is answered from {wildcard}{} of {}", level.host, owners.join(", "))
+            let of =
+                if owners.is_empty() { "an entry that has just come".to_owned() } else { owners.join(", ") };
+            format!("it is answered from {wildcard}{} of {of}", level.host)
         }
         _ => "it is a name of the zone's own (D5, D18)".to_owned(),
     };

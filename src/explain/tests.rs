@@ -318,3 +318,23 @@ fn what_is_known_of_stub_domains_is_told() {
     assert_eq!(conflict.leads_here, None);
     assert!(conflict.remedy.is_some_and(|remedy| remedy.contains("stub-domains status")));
 }
+
+/// [I1] What comes and goes while it is looked at is no fault of whoever asks.
+#[test]
+fn a_name_that_comes_and_goes_is_explained() {
+    let world = World::new(&[]);
+    let object = entry("foo/bar", 1_700_000_000, "bar.foo.global", &["240.0.0.1"]);
+    let read = || Entry::read(&object, Origin::Object, world.index.table().zones(), &Rules::default());
+    std::thread::scope(|scope| {
+        let events = scope.spawn(|| {
+            for _ in 0..5_000 {
+                world.index.apply(Partition(0), read());
+                world.index.delete(Partition(0), &read().id);
+            }
+        });
+        while !events.is_finished() {
+            let explained = world.explain("bar.foo.global", &["A"]);
+            assert!(!explained.why.is_empty());
+        }
+    });
+}

@@ -6,7 +6,7 @@
 //! never end; what a watch may have lost, or an API server gone back to, is listed again; and every answer of the
 //! API server moves a clock (`Status::contact_age`).
 
-mod bounded;
+pub(super) mod bounded;
 mod client;
 pub(super) mod object;
 mod watches;

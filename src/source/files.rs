@@ -135,7 +135,8 @@ impl LoadError {
     /// Where in the file: line and column, from 1.
     pub fn position(&self) -> Option<(u64, u64)> {
         match self {
-            LoadError::Syntax { line, column, .. } => Some((*line, *column)),
+            // serde_json counts from 0 behind the end of a line.
+            LoadError::Syntax { line, column, .. } => Some(((*line).max(1), (*column).max(1))),
             _ => None,
         }
     }

@@ -1,5 +1,8 @@
 //! The addresses that a cluster gives to its pods, Services and nodes, read once (F3).
 
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{Api, ListParams};
@@ -7,10 +10,16 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::advertise::cluster_ips;
+use super::cluster::bounded::TooLarge;
 use super::cluster::{Access, AccessError, cause};
 use crate::check::{Holder, Range};
 use crate::entry;
 use crate::limits::PAGE;
+
+/// Nodes of a page: they are large, and of each a few octets are kept.
+const NODES: u32 = 100;
+/// A node that is younger may get its `spec.podCIDR` yet.
+const JOINING: SignedDuration = SignedDuration::from_mins(2);
 
 /// What a cluster says of its ranges.
 #[derive(Clone, Debug, Default)]
@@ -18,11 +27,46 @@ pub struct Told {
     /// The ranges.
     pub ranges: Vec<Range>,
     /// Why the nodes cannot be listed.
-    pub no_nodes: Option<String>,
+    pub no_nodes: Option<Unlisted>,
     /// Why neither ServiceCIDRs nor Services can be listed.
-    pub no_services: Option<(String, String)>,
+    pub no_services: Option<(Unlisted, Unlisted)>,
     /// Every node says which addresses its pods have. Where a network plugin hands them out by itself, none may.
     pub pods: bool,
+}
+
+/// Why something cannot be listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlisted {
+    /// In words.
+    pub why: String,
+    /// The right or the kind is missing; all else may pass.
+    pub lasts: bool,
+}
+
+impl Told {
+    /// What has failed, and may not the next time.
+    pub fn passing(&self) -> Option<&Unlisted> {
+        let of_services = self.no_services.iter().flat_map(|(cidrs, services)| [cidrs, services]);
+        self.no_nodes.iter().chain(of_services).find(|unlisted| !unlisted.lasts)
+    }
+
+    /// Whether all of it could be asked for.
+    pub fn is_complete(&self) -> bool {
+        self.no_nodes.is_none() && self.no_services.is_none()
+    }
+}
+
+impl From<kube::Error> for Unlisted {
+    fn from(error: kube::Error) -> Unlisted {
+        let lasts = matches!(&error, kube::Error::Api(status) if matches!(status.code, 403 | 404));
+        Unlisted { why: cause(&error), lasts }
+    }
+}
+
+impl fmt::Display for Unlisted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 /// The ranges of a cluster, and what could not be looked at, with the reason: that costs only this look.
@@ -46,36 +90,36 @@ pub async fn of_cluster(access: &Access) -> Result<(Vec<Range>, Vec<String>), Ac
 
 /// The same, for whoever draws other conclusions.
 pub async fn told(client: &Client) -> Told {
-    let mut told = Told::default();
+    let (mut told, now) = (Told::default(), Timestamp::now());
+    let (mut with, mut without) = (false, false);
     let ranges = &mut told.ranges;
-    match list::<Node>(client).await {
-        Ok(nodes) => {
-            told.pods = !nodes.is_empty();
-            for node in &nodes {
-                of_node(node, ranges);
-                told.pods &= node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some());
-            }
-        }
-        Err(why) => told.no_nodes = Some(why),
-    }
-    // Since Kubernetes 1.33; before, the Services tell what is in use.
-    let of_services = list::<ServiceCIDR>(client).await.map(|found| {
-        let cidrs = found.into_iter().filter_map(|cidr| cidr.spec?.cidrs).flatten();
-        cidrs.collect::<Vec<_>>()
+    let listed = list::<Node>(client, NODES, |node| {
+        of_node(&node, ranges);
+        let has = node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some());
+        with |= has;
+        let created = node.metadata.creation_timestamp.as_ref();
+        without |= !has && created.is_none_or(|created| now.duration_since(created.0) > JOINING);
     });
-    match of_services {
-        Ok(cidrs) if !cidrs.is_empty() => {
-            cidrs.iter().for_each(|text| add(text, Holder::Services, ranges));
-        }
-        first => match list::<Service>(client).await {
-            Ok(services) => {
-                let addresses = services.iter().flat_map(cluster_ips);
-                ranges.extend(addresses.map(|ip| Range { net: ip.into(), holder: Holder::Services }));
-            }
-            Err(why) => {
-                told.no_services = Some((first.err().unwrap_or_else(|| "there are none".to_owned()), why));
-            }
-        },
+    told.no_nodes = listed.await.err();
+    told.pods = told.no_nodes.is_none() && with && !without;
+    // Since Kubernetes 1.33; before, the Services tell what is in use.
+    let mut cidrs = Vec::new();
+    let listed = list::<ServiceCIDR>(client, PAGE, |cidr| {
+        cidrs.extend(cidr.spec.and_then(|spec| spec.cidrs).into_iter().flatten());
+    });
+    let first = listed.await;
+    if first.is_ok() && !cidrs.is_empty() {
+        cidrs.iter().for_each(|text| add(text, Holder::Services, &mut told.ranges));
+        return told;
+    }
+    let ranges = &mut told.ranges;
+    let listed = list::<Service>(client, PAGE, |service| {
+        let addresses = cluster_ips(&service);
+        ranges.extend(addresses.into_iter().map(|ip| Range { net: ip.into(), holder: Holder::Services }));
+    });
+    if let Err(services) = listed.await {
+        let none = || Unlisted { why: "there are none".to_owned(), lasts: true };
+        told.no_services = Some((first.err().unwrap_or_else(none), services));
     }
     told
 }
@@ -99,20 +143,31 @@ fn add(text: &str, holder: Holder, ranges: &mut Vec<Range>) {
     ranges.extend(entry::network(text).map(|net| Range { net, holder }));
 }
 
-/// All objects of a kind, in pages.
-async fn list<K>(client: &Client) -> Result<Vec<K>, String>
+/// Shows all objects of a kind, of which a page is held at a time (S7).
+async fn list<K>(client: &Client, page: u32, mut show: impl FnMut(K)) -> Result<(), Unlisted>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
     let api: Api<K> = Api::all(client.clone());
-    let mut parameters = ListParams::default().limit(PAGE);
-    let mut all = Vec::new();
+    let mut parameters = ListParams::default().limit(page);
     loop {
-        let page = api.list(&parameters).await.map_err(|error| cause(&error))?;
-        all.extend(page.items);
-        match page.metadata.continue_.filter(|more| !more.is_empty()) {
-            Some(more) => parameters = parameters.continue_token(&more),
-            None => return Ok(all),
+        match api.list(&parameters).await {
+            Ok(page) => {
+                page.items.into_iter().for_each(&mut show);
+                match page.metadata.continue_.filter(|more| !more.is_empty()) {
+                    Some(more) => parameters = parameters.continue_token(&more),
+                    None => return Ok(()),
+                }
+            }
+            Err(error) => match parameters.limit {
+                Some(limit) if limit > 1 && TooLarge::is_behind(&error) => {
+                    parameters = parameters.limit((limit / 4).max(1));
+                }
+                _ => return Err(error.into()),
+            },
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

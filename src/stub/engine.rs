@@ -13,7 +13,7 @@ use super::layout::{Layer, Place, layers};
 use super::plan::{Change, Outcome, Planned, plan};
 use super::probe::{self, Asked, Verdict};
 use super::record::{Entry, Record, State, fingerprint};
-use super::survey::Survey;
+use super::survey::{Addresses, Survey};
 use super::tally::Tally;
 use super::write::{Loaded, WriteError, Writer};
 use super::{Ours, Stub};
@@ -103,6 +103,7 @@ pub struct Engine {
     clocks: BTreeMap<String, Clock>,
     proved: BTreeMap<String, Instant>,
     refused: BTreeMap<String, (Instant, String)>,
+    addresses: Addresses,
 }
 
 /// What one step is to reach.
@@ -128,6 +129,7 @@ impl Engine {
             clocks: BTreeMap::new(),
             proved: BTreeMap::new(),
             refused: BTreeMap::new(),
+            addresses: Addresses::default(),
         }
     }
 
@@ -147,7 +149,10 @@ impl Engine {
     pub async fn step(&mut self, wanted: Option<&Stub>) -> anyhow::Result<Vec<Seen>> {
         // Why not is said by whoever asks beforehand; looking goes on.
         let writes = self.may_write().await.unwrap_or(false);
-        let survey = Survey::read_for(&self.client, wanted).await?;
+        let mut survey = Survey::read(&self.client).await?;
+        if wanted.is_some_and(Stub::has_reverse) {
+            survey.told = Some(self.addresses.told(&self.client).await?);
+        }
         let mut loaded = self.writer.load().await?;
         let removed = loaded.record.removed.is_some_and(|at| self.obeys(at));
         if !removed && loaded.record.removed.is_some() && writes {

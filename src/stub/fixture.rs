@@ -105,7 +105,7 @@ impl Survey {
     }
 
     /// Cluster DNS is CoreDNS as kubeadm runs it, with this Corefile.
-    pub(super) fn coredns(corefile: &str) -> Survey {
+    pub(crate) fn coredns(corefile: &str) -> Survey {
         Survey {
             service: Some(object(json!({
                 "metadata": {"name": "kube-dns", "namespace": "kube-system"},

@@ -16,7 +16,6 @@ use super::survey::Survey;
 use super::{DNS_PORT, Ours, Refusal, RefusalKind, Stub, custom_dns, kube_dns, openshift};
 use crate::check::Holder;
 use crate::kubernetes::MANAGER;
-use crate::source::ranges::Told;
 use crate::wire::name::Name;
 use crate::zone::reverse;
 
@@ -229,14 +228,13 @@ fn unsure(survey: &Survey, stub: &Stub) -> Option<Refusal> {
         );
         Some(Refusal::new(RefusalKind::Unsure, "", why, remedy))
     };
-    let told = survey
-        .told
-        .clone()
-        .unwrap_or_else(|| Told { no_nodes: Some("not asked".to_owned()), ..Told::default() });
-    if let Some(why) = told.no_nodes {
+    let Some(told) = &survey.told else {
+        return refusal(first, "the cluster was not asked".to_owned(), "let it be asked");
+    };
+    if let Some(why) = &told.no_nodes {
         return refusal(first, format!("nodes cannot be listed ({why})"), "grant the verb list on nodes");
     }
-    if let Some((cidrs, services)) = told.no_services {
+    if let Some((cidrs, services)) = &told.no_services {
         let why = format!("neither ServiceCIDRs ({cidrs}) nor Services ({services}) can be listed");
         return refusal(
             first,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Node, Pod, PodSpec, Service};
@@ -21,6 +21,8 @@ pub const KUBE_SYSTEM: &str = "kube-system";
 /// Where OpenShift and MicroShift keep it.
 const OPENSHIFT_DNS: &str = "openshift-dns";
 /// Longest wait for the whole survey: a dozen small reads.
+/// How often the nodes and Services of the cluster are read, where a reverse zone takes that (T4).
+const RANGES: Duration = Duration::from_secs(300);
 const SURVEY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A namespace and a name.
@@ -95,6 +97,9 @@ pub enum SurveyError {
         /// The resource.
         plural: String,
     },
+    /// The addresses of nodes or Services cannot be listed now.
+    #[error("listing the addresses of nodes and Services, for the reverse zones: {0}")]
+    Ranges(String),
     /// No answer.
     #[error("the API server did not answer within {} s", SURVEY_TIMEOUT.as_secs())]
     Timeout,
@@ -110,6 +115,34 @@ pub(super) fn rights(error: &kube::Error) -> &'static str {
     }
 }
 
+/// What the cluster has said of its addresses. Every node is read for that, so it is not asked at every look; and what it
+/// has said holds while it cannot be asked.
+#[derive(Default)]
+pub struct Addresses(Option<(Instant, Told)>);
+
+impl Addresses {
+    /// What it says now, or has said within the last five minutes.
+    pub async fn told(&mut self, client: &Client) -> Result<Told, SurveyError> {
+        if let Some((at, told)) = &self.0
+            && at.elapsed() < RANGES
+            && told.is_complete()
+        {
+            return Ok(told.clone());
+        }
+        match (Survey::told(client).await, &self.0) {
+            (Ok(told), _) => {
+                self.0 = Some((Instant::now(), told.clone()));
+                Ok(told)
+            }
+            (Err(error), Some((_, told))) => {
+                tracing::debug!(%error, "what the cluster has said of its addresses before is taken");
+                Ok(told.clone())
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
 impl Survey {
     /// Reads the cluster. Rights that only sharpen the picture (nodes, kubeadm's ConfigMap) may be missing.
     pub async fn read(client: &Client) -> Result<Survey, SurveyError> {
@@ -122,10 +155,20 @@ impl Survey {
     pub async fn read_for(client: &Client, wanted: Option<&Stub>) -> Result<Survey, SurveyError> {
         let mut survey = Survey::read(client).await?;
         if wanted.is_some_and(Stub::has_reverse) {
-            let told = tokio::time::timeout(SURVEY_TIMEOUT, ranges::told(client)).await;
-            survey.told = Some(told.map_err(|_| SurveyError::Timeout)?);
+            survey.told = Some(Survey::told(client).await?);
         }
         Ok(survey)
+    }
+
+    /// What the cluster says of its addresses. What fails and may not the next time is an error; a right that is missing
+    /// is not.
+    pub async fn told(client: &Client) -> Result<Told, SurveyError> {
+        let told = tokio::time::timeout(SURVEY_TIMEOUT, ranges::told(client)).await;
+        let told = told.map_err(|_| SurveyError::Timeout)?;
+        match told.passing() {
+            Some(unlisted) => Err(SurveyError::Ranges(unlisted.why.clone())),
+            None => Ok(told),
+        }
     }
 
     /// A ConfigMap a volume names, if it exists.

@@ -127,6 +127,26 @@ fn nothing_to_check_is_bad_usage() {
         refused(&["check"]),
         "globaldns: there is nothing to check: name files or directories, - for standard input, or --cluster"
     );
+    // That of a server beside it is none of its own.
+    let mut command = globaldns(&["check"]);
+    command.env("GLOBALDNS_NAMESPACE", "foo");
+    let ended = run(command);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("there is nothing to check"), "{}", ended.stderr);
+}
+
+/// [F2] Lines and columns begin at 1, also where a file ends behind the end of a line.
+#[test]
+fn a_place_in_broken_json_is_one_that_there_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, text) in [("cut.json", "{\n"), ("string.json", "{\"a\": \"x\n\"}")] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        let checked = json(&end(&["check", path.to_str().expect("UTF-8"), "-o", "json"]));
+        let finding = &checked["findings"][0];
+        let at = |field: &str| finding[field].as_u64().expect(field);
+        assert!(at("line") >= 1 && at("column") >= 1, "{name}: {finding}");
+    }
 }
 
 /// [F2] [S3] One file that cannot be read hides no other, nor the documents before the fault.

@@ -68,16 +68,13 @@ async fn set(
     })?;
     let wanted = read(&body)?;
     let lasting = Duration::from_secs(wanted.seconds.unwrap_or(USUAL_SECONDS));
-    let turn = telemetry::set_level(&wanted.level, lasting).map_err(|error| {
+    let turn = telemetry::set_level(&wanted.level, lasting, peer).map_err(|error| {
         let remedy = "send error, warn, info, debug, trace, or a filter";
         Refused::parameter("level", &wanted.level, format!("{error:#}"), remedy)
     })?;
-    tracing::warn!(%peer, level = wanted.level, seconds = lasting.as_secs(), "the log level is another for a while");
     tokio::spawn(async move {
         tokio::time::sleep(lasting).await;
-        if telemetry::restore_level(turn) {
-            tracing::warn!("the log level is what it was at the start");
-        }
+        telemetry::restore_level(turn);
     });
     Ok(Json(telemetry::level()))
 }

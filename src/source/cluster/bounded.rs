@@ -21,11 +21,11 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// More octets than are read.
 #[derive(Debug, thiserror::Error)]
 #[error("the API server sends {0} of more than {MOST_REPLY} octets, and no more are read")]
-pub(super) struct TooLarge(&'static str);
+pub(in crate::source) struct TooLarge(&'static str);
 
 impl TooLarge {
     /// Whether an error comes from one of these.
-    pub(super) fn is_behind(error: &(dyn Error + 'static)) -> bool {
+    pub(in crate::source) fn is_behind(error: &(dyn Error + 'static)) -> bool {
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         error.is::<TooLarge>()
             || inner.is_some_and(|inner| TooLarge::is_behind(inner))
@@ -35,7 +35,7 @@ impl TooLarge {
 
 /// Bounds what a service replies.
 #[derive(Clone)]
-pub(super) struct Bounded<S>(pub(super) S);
+pub(in crate::source) struct Bounded<S>(pub(in crate::source) S);
 
 impl<S, B> tower::Service<Request<Body>> for Bounded<S>
 where

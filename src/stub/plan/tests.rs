@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::check::Range;
+use crate::source::ranges::{Told, Unlisted};
 use crate::stub::fixture::{K3S, KUBEADM, nothing_recorded, object, stub, stub_to};
 
 fn plan_of(survey: &Survey, wanted: Option<&Stub>) -> Planned {
@@ -366,9 +367,9 @@ fn a_reverse_zone_never_takes_the_names_of_pods_and_services() {
     let beside = plan_of(&on_node, Some(&wanted("243.10.in-addr.arpa")));
     assert!(matches!(beside.outcome, Outcome::Change(_)), "{beside:?}");
     // What is not known is not taken for free; a zone that is no reverse one is not held up by it.
-    let why = || Some("403".to_owned());
+    let why = || Some(Unlisted { why: "403".to_owned(), lasts: true });
     for (told, reverse, what) in [
-        (None, "240.in-addr.arpa", Some("nodes cannot be listed (not asked)")),
+        (None, "240.in-addr.arpa", Some("the cluster was not asked")),
         (
             Some(Told { no_nodes: why(), ..Told::default() }),
             "240.in-addr.arpa",

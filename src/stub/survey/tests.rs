@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
@@ -18,6 +19,17 @@ fn replied(code: u16, body: &Value) -> Response<Body> {
 
 /// An API server that has these objects, keeps these paths from us, and knows nothing else.
 fn server(objects: &[(&str, Value)], forbidden: &[&str]) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let (client, asked, _) = failing_server(objects, forbidden);
+    (client, asked)
+}
+
+/// The same, which fails while it is told to.
+fn failing_server(
+    objects: &[(&str, Value)],
+    forbidden: &[&str],
+) -> (Client, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) {
+    let fails = Arc::<AtomicBool>::default();
+    let is_failing = fails.clone();
     let objects: BTreeMap<String, Value> =
         objects.iter().map(|(path, object)| ((*path).to_owned(), object.clone())).collect();
     let forbidden: Vec<String> = forbidden.iter().map(|path| (*path).to_owned()).collect();
@@ -33,6 +45,7 @@ fn server(objects: &[(&str, Value)], forbidden: &[&str]) -> (Client, Arc<Mutex<V
             )
         };
         let response = match objects.get(&path) {
+            _ if is_failing.load(Ordering::Relaxed) => failure(500, "InternalError"),
             _ if forbidden.contains(&path) => failure(403, "Forbidden"),
             Some(object) => replied(200, object),
             None if ["pods", "deployments", "daemonsets", "nodes", "endpointslices", "services"]
@@ -46,7 +59,7 @@ fn server(objects: &[(&str, Value)], forbidden: &[&str]) -> (Client, Arc<Mutex<V
         log.lock().expect("a lock").push(path);
         async move { Ok::<_, Infallible>(response) }
     });
-    (Client::new(service, "default"), asked)
+    (Client::new(service, "default"), asked, fails)
 }
 
 fn in_kube_system(kind: &str) -> String {
@@ -195,4 +208,39 @@ async fn a_reverse_zone_makes_us_ask_for_the_ranges_of_pods_and_services() {
     let survey = Survey::read_for(&client, Some(&stub(&["240.in-addr.arpa"]))).await.expect("a survey");
     let told = survey.told.expect("asked");
     assert!(!told.pods && told.no_nodes.is_some() && told.no_services.is_some(), "{told:?}");
+}
+
+/// [T4] Nodes are read every few minutes, and what they said holds while they cannot be read; a right that is missing is asked
+/// for at every look.
+#[tokio::test]
+async fn what_the_cluster_says_of_its_addresses_is_remembered() {
+    let nodes = json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {},
+        "items": [{"metadata": {"name": "n"}, "spec": {"podCIDR": "10.244.0.0/24"}}]});
+    let cidrs = json!({"kind": "ServiceCIDRList", "apiVersion": "networking.k8s.io/v1", "metadata": {},
+        "items": [{"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/12"]}}]});
+    let objects = [("/api/v1/nodes", nodes), ("/apis/networking.k8s.io/v1/servicecidrs", cidrs)];
+    let (client, asked, fails) = failing_server(&objects, &[]);
+    let times = || asked.lock().expect("a lock").iter().filter(|path| path.ends_with("/nodes")).count();
+    let mut addresses = Addresses::default();
+    fails.store(true, Ordering::Relaxed);
+    let error = addresses.told(&client).await.expect_err("nothing is known");
+    assert!(matches!(&error, SurveyError::Ranges(why) if why.contains("500")), "{error}");
+    fails.store(false, Ordering::Relaxed);
+    let told = addresses.told(&client).await.expect("it is told");
+    assert_eq!((told.ranges.len(), told.pods, times()), (2, true, 2));
+    addresses.told(&client).await.expect("it is known");
+    assert_eq!(times(), 2, "not at every look");
+    let age = |addresses: &mut Addresses| addresses.0.as_mut().expect("known").0 -= RANGES;
+    age(&mut addresses);
+    fails.store(true, Ordering::Relaxed);
+    assert_eq!(addresses.told(&client).await.expect("it was told").ranges.len(), 2);
+    assert_eq!(times(), 3);
+
+    let (client, asked) = server(&objects, &["/api/v1/nodes"]);
+    let mut addresses = Addresses::default();
+    for _ in 0..2 {
+        let told = addresses.told(&client).await.expect("what can be told");
+        assert!(told.no_nodes.is_some_and(|unlisted| unlisted.lasts));
+    }
+    assert_eq!(asked.lock().expect("a lock").iter().filter(|path| path.ends_with("/nodes")).count(), 2);
 }
