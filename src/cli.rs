@@ -18,6 +18,7 @@ mod plugin;
 mod serve;
 mod stub_domains;
 mod table;
+mod value;
 
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
@@ -61,8 +62,7 @@ enum Command {
     StubDomains(Box<stub_domains::StubDomains>),
     /// Print a script by which a shell completes this command line
     Completion(pages::Completion),
-    /// Write man pages
-    #[command(hide = true)]
+    /// Write a man page for each command
     Man(pages::Man),
 }
 
@@ -155,6 +155,17 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_args(|arg| if is_empty(&arg) { arg.env(None::<&'static str>) } else { arg })
         .mut_subcommands(without_empty_variables)
 }
+
+/// What a command can be given in the place of a cluster, if there is none.
+fn without_cluster(other: &'static str) -> impl Fn(anyhow::Error) -> anyhow::Error {
+    move |error| match error.downcast::<AccessError>() {
+        Ok(access) => access.with(other).into(),
+        Err(error) => error,
+    }
+}
+
+/// [`without_cluster`] of a command that can read files.
+const OR_FILES: &str = ", or name files with --file";
 
 fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()

@@ -103,6 +103,21 @@ impl EntryId {
     }
 }
 
+/// RFC 1123 label, as Kubernetes requires of namespaces.
+pub fn is_namespace(text: &str) -> bool {
+    text.len() <= 63 && is_label(text)
+}
+
+/// Labels with dots in between, as Kubernetes requires of an object's name.
+fn is_object_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
 impl fmt::Display for EntryId {
     /// The object as F1 names it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

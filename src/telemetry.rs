@@ -79,6 +79,10 @@ pub enum LogFormat {
 
 /// A level (`info`) or a filter (`globaldns=debug,kube=warn`), which came from `whence`.
 fn filter(level: &str, whence: &str) -> anyhow::Result<EnvFilter> {
+    anyhow::ensure!(
+        level.split(',').all(|part| !part.trim().is_empty() && !part.trim().ends_with('=')),
+        "{whence} {level:?} is empty, or a part of it is; use off, error, warn, info, debug, trace, or a filter of target=level"
+    );
     // A lone word that is no level would be taken as a target's name, and silence everything else.
     let is_filter = level.contains(['=', ',']);
     anyhow::ensure!(

@@ -1,6 +1,7 @@
 //! The names this program is called by: `globaldns`, and as a plugin of kubectl `kubectl globaldns` (X2).
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -26,7 +27,12 @@ pub(super) fn name() -> &'static str {
 
 /// Says something beside the result.
 pub(super) fn say(text: &str) {
-    eprintln!("{}: {text}", name());
+    tell(&format!("{}: {text}\n", name()));
+}
+
+/// The same, as it is. Standard error may be closed, or full: that is no reason to end.
+pub(super) fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Learns the name. True if only completions are wanted.
@@ -45,10 +51,7 @@ pub(super) fn named(command: clap::Command) -> clap::Command {
 
 /// What may stand in the place of the last argument: a line each, with a tab before what it means, and last what the
 /// shell is to do with them.
-pub(super) fn completions(
-    mut command: clap::Command,
-    arguments: Vec<OsString>,
-) -> Result<String, std::io::Error> {
+pub(super) fn completions(mut command: clap::Command, arguments: Vec<OsString>) -> Result<String, io::Error> {
     let wanted = arguments.last().cloned().unwrap_or_default();
     let words: Vec<OsString> = std::iter::once("globaldns".into()).chain(arguments).collect();
     let at = words.len() - 1;

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::export::print;
 use super::table::{AllNamespaces, TableArgs};
-use super::{called, output};
+use super::{called, output, without_cluster};
 use crate::app;
 use crate::check::places::Places;
 use crate::check::{self, Holder, Range, Read};
@@ -36,7 +36,8 @@ pub(super) struct Check {
     /// Manifests to check: files, directories (*.yaml, *.yml, *.json below them), or - for standard input
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Check the ServiceEntries of a cluster. --kubeconfig, --context and --namespace mean the same
+    /// Check the ServiceEntries of a cluster. --kubeconfig and --context mean the same; so do --namespace and -A without a
+    /// PATH
     #[arg(long)]
     cluster: bool,
     /// istiod allocates addresses in the mesh these manifests are for (its default since Istio 1.25): a host that will
@@ -97,8 +98,14 @@ fn allocated(text: &str) -> Result<Range, String> {
         Some((net, namespace)) => (net, Some(namespace)),
         None => (text, None),
     };
-    if namespace == Some("") {
-        return Err("it names no namespace behind its =; write one, or leave the = out".to_owned());
+    match namespace {
+        Some("") => {
+            return Err("it names no namespace behind its =; write one, or leave the = out".to_owned());
+        }
+        Some(namespace) if !entry::is_namespace(namespace) => {
+            return Err(format!("{namespace:?} is not a namespace; {}", super::table::WRITE_A_NAMESPACE));
+        }
+        _ => {}
     }
     let name = namespace.map_or_else(
         || "somebody else".to_owned(),
@@ -187,13 +194,13 @@ impl Check {
             let path = if path == Path::new("-") { "standard input".into() } else { path.to_string_lossy() };
             called::say(&format!("{path} has no ServiceEntry in it"));
         }
-        eprintln!("{}", checked.summary());
+        called::tell(&format!("{}\n", checked.summary()));
         let fails = checked.errors > 0 || strict && (checked.warnings > 0 || !checked.empty.is_empty());
         Ok(ExitCode::from(u8::from(fails)))
     }
 
     async fn check(mut self) -> anyhow::Result<Checked> {
-        self.table.read_once(&self.all);
+        self.table.read_once(&self.all, &self.paths);
         if self.paths.is_empty() && !self.cluster && !self.table.is_given_a_source() {
             return Err(ConfigError(
                 "there is nothing to check: name files or directories, - for standard input, or --cluster"
@@ -221,7 +228,8 @@ impl Check {
                 noted.lock().unwrap_or_else(PoisonError::into_inner).note(object, entry);
             })
         };
-        let (index, access, unread) = app::look_once(&config, onlooker).await?;
+        let (index, access, unread) =
+            app::look_once(&config, onlooker).await.map_err(without_cluster(", or name a PATH"))?;
         if let Some(access) = access {
             let (found, missing) = ranges::of_cluster(&access).await?;
             missing.iter().for_each(|what| called::say(what));
@@ -310,9 +318,12 @@ impl std::fmt::Display for Located {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (finding, code) = (&self.finding, self.finding.code);
         let Some(file) = &self.file else { return finding.fmt(f) };
-        let (line, column) = (self.line.unwrap_or(1), self.column.unwrap_or(1));
-        let severity = code.severity().as_str();
-        write!(f, "{file}:{line}:{column}: {severity} [{}] {}", code.as_str(), finding.told())
+        write!(f, "{file}:")?;
+        // What cannot be read has no lines.
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {} [{}] {}", code.severity().as_str(), code.as_str(), finding.told())
     }
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
+use super::value::number;
 use crate::config::{ConfigError, CookieSecrets};
 use crate::serve::access::{Access, Network};
 use crate::serve::limiter::{self, Limits};
@@ -62,26 +63,26 @@ pub(super) struct ClientArgs {
     /// from a few addresses: where these are not private, name them with --rate-limit-exempt, or names fail under load
     #[arg(
         long, env = "GLOBALDNS_RATE_LIMIT", value_name = "NUMBER", default_value_t = 0,
-        value_parser = clap::value_parser!(u32).range(0..=i64::from(limiter::MOST)), help_heading = "Clients"
+        value_parser = number::<u32>(0..=limiter::MOST), help_heading = "Clients"
     )]
     rate_limit: u32,
     /// Bits of an IPv4 address that make a network with --rate-limit
     #[arg(
         long, env = "GLOBALDNS_RATE_LIMIT_PREFIX_V4", value_name = "BITS", default_value_t = 24,
-        value_parser = clap::value_parser!(u8).range(1..=32), help_heading = "Clients"
+        value_parser = number::<u8>(1..=32), help_heading = "Clients"
     )]
     rate_limit_prefix_v4: u8,
     /// Bits of an IPv6 address that make a network with --rate-limit
     #[arg(
         long, env = "GLOBALDNS_RATE_LIMIT_PREFIX_V6", value_name = "BITS", default_value_t = 56,
-        value_parser = clap::value_parser!(u8).range(1..=128), help_heading = "Clients"
+        value_parser = number::<u8>(1..=128), help_heading = "Clients"
     )]
     rate_limit_prefix_v6: u8,
     /// Every n-th reply over --rate-limit is sent empty with TC, so that a real client asks over TCP, and the others
     /// are not sent; 1 is all of them, 0 none
     #[arg(
         long, env = "GLOBALDNS_RATE_LIMIT_SLIP", value_name = "NUMBER", default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(0..=i64::from(limiter::SLOWEST_SLIP)), help_heading = "Clients"
+        value_parser = number::<u32>(0..=limiter::SLOWEST_SLIP), help_heading = "Clients"
     )]
     rate_limit_slip: u32,
     /// Whom --rate-limit never concerns: a network, private (loopback, link-local, RFC 1918, RFC 6598, RFC 4193) or none;

@@ -16,7 +16,8 @@ use super::export::print;
 use super::output::Plain;
 use super::serve::duration;
 use super::table::{AllNamespaces, TableArgs};
-use super::{called, output};
+use super::value::number;
+use super::{OR_FILES, called, output, without_cluster};
 use crate::app;
 use crate::client::{self, Manner};
 use crate::compare::judge::{Judge, Verdict};
@@ -57,19 +58,19 @@ pub(super) struct Compare {
     /// How often to ask before silence counts
     #[arg(
         long, value_name = "NUMBER", default_value_t = 3,
-        value_parser = clap::value_parser!(u32).range(1..=10), help_heading = "Servers"
+        value_parser = number::<u32>(1..=10), help_heading = "Servers"
     )]
     tries: u32,
     /// The most questions a second to each server
     #[arg(
         long, value_name = "NUMBER", default_value_t = 500,
-        value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Servers"
+        value_parser = number::<u32>(1..=100_000), help_heading = "Servers"
     )]
     rate: u32,
     /// The most names that wait for replies at a time
     #[arg(
         long, value_name = "NUMBER", default_value_t = 32,
-        value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Servers"
+        value_parser = number::<u32>(1..=1024), help_heading = "Servers"
     )]
     in_flight: u32,
 
@@ -124,7 +125,7 @@ impl Compare {
     }
 
     async fn compare(mut self) -> anyhow::Result<ExitCode> {
-        self.table.read_once(&self.all);
+        self.table.read_once(&self.all, &[]);
         let (old, new) = (server("--old", &self.old)?, server("--new", &self.new)?);
         if old == new {
             return Err(ConfigError(format!(
@@ -159,7 +160,8 @@ impl Compare {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).insert(object, entry);
             })),
         )
-        .await?;
+        .await
+        .map_err(without_cluster(OR_FILES))?;
         let legacy = std::mem::take(&mut *legacy.lock().unwrap_or_else(PoisonError::into_inner));
         let zones = index.table().zones();
         let mut plan = Plan::new(zones, types);
@@ -268,13 +270,23 @@ fn nothing_to_ask(entries: Option<usize>, sources: &Sources, zones: &Zones) -> S
 fn tell_of_outside(Extent { outside, unasked, .. }: Extent) {
     if outside > 0 {
         called::say(&format!(
-            "{outside} hosts of the entries are in none of the zones, and istiocoredns may answer them: their address is asked for (D8); --zone adds a zone, --only-zones leaves them out"
+            "{} in none of the zones, and istiocoredns may answer: the address is asked for (D8); --zone adds a zone, --only-zones leaves them out",
+            hosts(outside)
         ));
     }
     if unasked > 0 {
         called::say(&format!(
-            "{unasked} hosts of the entries are in none of the zones and are not asked for (H2); --zone adds a zone"
+            "{} in none of the zones and not asked for (H2); --zone adds a zone",
+            hosts(unasked)
         ));
+    }
+}
+
+fn hosts(count: usize) -> String {
+    if count == 1 {
+        "1 host of the entries is".to_owned()
+    } else {
+        format!("{count} hosts of the entries are")
     }
 }
 
@@ -320,7 +332,7 @@ async fn warn_of_exchange(old: SocketAddr, new: SocketAddr, zones: &Zones, timeo
 }
 
 fn server(flag: &str, text: &str) -> Result<SocketAddr, ConfigError> {
-    client::parse_server(text).ok_or_else(|| {
+    client::parse_server(text).filter(|server| server.port() != 0).ok_or_else(|| {
         ConfigError(format!(
             "{flag} {text:?} is not the address of a server; write 10.96.0.53, 10.96.0.53:5353, fd00::35 or [fd00::35]:5353"
         ))

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::export::print;
 use super::output::{self, Plain};
 use super::table::{AllNamespaces, TableArgs};
+use super::{OR_FILES, without_cluster};
 use crate::app;
 use crate::config::{ConfigError, TableConfig};
 use crate::explain::{self, Explanation, Forwarding, Question, Subject};
@@ -46,10 +47,13 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(mut self) -> anyhow::Result<ExitCode> {
-        self.table.read_once(&self.all);
+        self.table.read_once(&self.all, &[]);
         telemetry::start("error", LogFormat::Text)?;
         let question =
             Question::new(&self.name, &self.types).map_err(|error| ConfigError(format!("--type {error}")))?;
+        if self.server.is_some() {
+            self.table.leave_out_files()?;
+        }
         let config = self.table.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let explained = runtime.block_on(async {
@@ -78,7 +82,7 @@ impl Explain {
 
 /// From files, or a cluster that is listed once.
 async fn here(config: &TableConfig, question: &Question) -> anyhow::Result<Explanation> {
-    let (index, access) = app::load_once(config).await?;
+    let (index, access) = app::load_once(config).await.map_err(without_cluster(OR_FILES))?;
     let service = match (&config.advertise_service, &access) {
         (Some(service), Some(access)) if config.advertise_addresses.is_empty() => {
             advertise::cluster_ips_once(access, service).await.unwrap_or_default()

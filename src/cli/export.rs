@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::output;
 use super::table::{AllNamespaces, TableArgs};
+use super::{OR_FILES, without_cluster};
 use crate::app;
 use crate::config::ConfigError;
 use crate::export::{self, Exported};
@@ -58,11 +59,11 @@ impl Export {
             )
             .into());
         }
-        self.table.read_once(&self.all);
+        self.table.read_once(&self.all, &[]);
         let config = self.table.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (exported, name_server) = runtime.block_on(async {
-            let (index, access) = app::load_once(&config).await?;
+            let (index, access) = app::load_once(&config).await.map_err(without_cluster(OR_FILES))?;
             let name_server = match (&config.advertise_service, &access) {
                 _ if !config.advertise_addresses.is_empty() => config.advertise_addresses.clone(),
                 (Some(service), Some(access)) => advertise::cluster_ips_once(access, service)

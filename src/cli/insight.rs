@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::clients::Switch;
+use super::value::number;
 use crate::config::ConfigError;
 use crate::insight::Settings;
 use crate::insight::query_log::{self, MOST_RATE, MOST_SAMPLE};
@@ -35,13 +36,13 @@ pub(super) struct InsightArgs {
     /// With --query-log sampled: one query in so many is logged
     #[arg(
         long, env = "GLOBALDNS_QUERY_LOG_SAMPLE", value_name = "NUMBER", default_value_t = 100,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_SAMPLE)), help_heading = "Insight"
+        value_parser = number::<u32>(1..=MOST_SAMPLE), help_heading = "Insight"
     )]
     query_log_sample: u32,
     /// The most lines of the query log in a second; further ones are left out and counted
     #[arg(
         long, env = "GLOBALDNS_QUERY_LOG_RATE", value_name = "NUMBER", default_value_t = 1000,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_RATE)), help_heading = "Insight"
+        value_parser = number::<u32>(1..=MOST_RATE), help_heading = "Insight"
     )]
     query_log_rate: u32,
     /// Where the query log goes: a file, which is opened again when it was moved away, or - for standard output
@@ -70,6 +71,13 @@ impl InsightArgs {
             return Err(ConfigError(
                 "--query-log-output is empty; name a file, or - for standard output".to_owned(),
             ));
+        }
+        if matches!(self.query_log, Queries::Off) && self.query_log_output.as_os_str() != "-" {
+            return Err(ConfigError(format!(
+                "--query-log-output {} is of no use while --query-log is off; add --query-log failures, sampled or all, or \
+                 leave the file out",
+                self.query_log_output.display()
+            )));
         }
         let wants = match self.query_log {
             Queries::Off => None,

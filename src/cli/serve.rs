@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::clients::{ClientArgs, Switch};
 use super::insight::InsightArgs;
 use super::plugin;
 use super::table::TableArgs;
+use super::value::{number, switch};
+use super::{OR_FILES, without_cluster};
 use crate::admin::host::HostNames;
 use crate::admin::peers::PeerName;
 use crate::app;
@@ -38,7 +39,7 @@ pub(super) struct Serve {
     insight: InsightArgs,
 
     /// Always give addresses in listed order instead of taking turns
-    #[arg(long, env = "GLOBALDNS_NO_ROTATE", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
+    #[arg(long, env = "GLOBALDNS_NO_ROTATE", value_parser = switch, help_heading = "Answers")]
     no_rotate: bool,
     /// The name server identifier (RFC 5001) for clients that ask; empty for none [default: the host name]
     #[arg(long, env = "GLOBALDNS_NSID", value_name = "TEXT", help_heading = "Answers")]
@@ -110,13 +111,13 @@ pub(super) struct Serve {
     /// Threads that answer UDP on each address [default: the processors this program may use]
     #[arg(
         long, env = "GLOBALDNS_WORKERS", value_name = "NUMBER",
-        value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Life"
+        value_parser = number::<u32>(1..=1024), help_heading = "Life"
     )]
     workers: Option<u32>,
     /// The most connections at a time, over TCP, gRPC, TLS, HTTPS and QUIC together
     #[arg(
         long, env = "GLOBALDNS_TCP_CONNECTIONS", value_name = "NUMBER", default_value_t = 1024,
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Life"
+        value_parser = number::<u32>(1..=1_000_000), help_heading = "Life"
     )]
     tcp_connections: u32,
     /// Serve /metrics, /health, /ready, the status page and the JSON API here: ADDRESS:PORT, ADDRESS, :PORT, or off
@@ -191,7 +192,7 @@ pub(super) struct Serve {
     stub_domains: StubDomainsMode,
     /// Write also where Helm, kops, Argo CD, an addon manager and the like are known to write
     #[arg(
-        long, env = "GLOBALDNS_STUB_DOMAINS_EDIT_MANAGED", value_parser = BoolishValueParser::new(),
+        long, env = "GLOBALDNS_STUB_DOMAINS_EDIT_MANAGED", value_parser = switch,
         help_heading = "Stub domains"
     )]
     stub_domains_edit_managed: bool,
@@ -204,7 +205,7 @@ pub(super) struct Serve {
     /// Write a Kubernetes Event about each entry of the cluster that has a finding of severity error or warning, so that
     /// `kubectl describe` shows it
     #[arg(
-        long, env = "GLOBALDNS_EVENTS", value_parser = BoolishValueParser::new(), help_heading = "Findings"
+        long, env = "GLOBALDNS_EVENTS", value_parser = switch, help_heading = "Findings"
     )]
     events: bool,
 
@@ -259,7 +260,7 @@ impl Serve {
         if let Some(left_out) = &self.left_out {
             plugin::announce(left_out);
         }
-        app::run(self.config()?)
+        app::run(self.config()?).map_err(without_cluster(OR_FILES))
     }
 
     fn config(self) -> Result<Config, ConfigError> {
@@ -273,6 +274,13 @@ impl Serve {
         if self.stub_domains_timeout < Duration::from_secs(1) {
             return Err(ConfigError(
                 "--stub-domains-timeout must be at least 1s; cluster DNS takes up to two minutes to read an edit"
+                    .to_owned(),
+            ));
+        }
+        if self.stub_domains_edit_managed && stub_domains.is_none() {
+            return Err(ConfigError(
+                "--stub-domains-edit-managed is of no use while --stub-domains is off; add --stub-domains plan or manage, or \
+                 leave it out"
                     .to_owned(),
             ));
         }

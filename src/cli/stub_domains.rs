@@ -11,9 +11,11 @@ use clap::{Args, Subcommand};
 
 use super::export::print;
 use super::output::Output;
-use super::table::{is_namespace, name, reverse_zones};
+use super::table::{WRITE_A_NAMESPACE, name, reverse_zones};
+use super::{called, without_cluster};
 use crate::client;
 use crate::config::ConfigError;
+use crate::entry::is_namespace;
 use crate::limits::{self, MOST_LIVE};
 use crate::source::advertise::{self, ServiceName};
 use crate::source::cluster::Access;
@@ -57,6 +59,9 @@ impl StubDomains {
 }
 
 #[derive(Args, Debug)]
+// Elsewhere the Service says whose record it is, too.
+#[command(mut_arg("service", |arg| arg.conflicts_with("dns_ip")))]
+#[command(mut_arg("namespace", |arg| arg.conflicts_with("dns_ip")))]
 struct Emit {
     /// What the text is for; --list says what there is
     #[arg(
@@ -89,7 +94,17 @@ impl Emit {
             return Ok(ExitCode::SUCCESS);
         };
         let live = self.live.as_deref().map(read).transpose()?;
-        let stub = self.stub.stub()?;
+        let stub = self.stub.stub().map_err(without_cluster(", or the address with --dns-ip"))?;
+        let own = stub.servers().iter().find(|server| server.ip().is_loopback() && server.port() == DNS_PORT);
+        if let Some(own) = own.filter(|_| runs_in_pods(flavour)) {
+            return Err(ConfigError(format!(
+                "--for {}: {} is cluster DNS itself, where that runs, and would ask itself without end; give the ClusterIP of \
+                 the Service in front of globaldns",
+                flavour.name(),
+                own.ip()
+            ))
+            .into());
+        }
         let emitted = match emit(flavour, &stub, live.as_deref()) {
             Ok(emitted) => emitted,
             Err(refusal) if refusal.kind == RefusalKind::Invalid => {
@@ -102,10 +117,22 @@ impl Emit {
             return Ok(ExitCode::SUCCESS);
         }
         let (text, beside) = emitted.file();
-        beside.iter().for_each(|line| eprintln!("{line}"));
+        beside.iter().for_each(|line| called::tell(&format!("{line}\n")));
         print(&text)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whether it is DNS of a cluster, which has a loopback address to itself; a resolver of a machine may have globaldns
+/// beside it.
+fn runs_in_pods(flavour: Flavour) -> bool {
+    use Flavour::{
+        Bind, BindStaticStub, Dnsmasq, Macos, SystemdResolved, SystemdResolvedLink, Unbound, Windows,
+    };
+    !matches!(
+        flavour,
+        Dnsmasq | SystemdResolved | SystemdResolvedLink | Bind | BindStaticStub | Unbound | Windows | Macos
+    )
 }
 
 fn list(output: Output) -> anyhow::Result<String> {
@@ -180,7 +207,7 @@ fn namespace(text: &str) -> Result<String, String> {
     if is_namespace(text) {
         return Ok(text.to_owned());
     }
-    Err("write a label of lower-case letters, digits and '-', at most 63 octets".to_owned())
+    Err(WRITE_A_NAMESPACE.to_owned())
 }
 
 impl StubArgs {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches};
 use ipnet::IpNet;
 
+use super::value::{address, number, switch};
 use crate::config::{ClusterSource, ConfigError, Sources, TableConfig};
-use crate::entry::{Rules, TTL_RANGE};
+use crate::entry::{Rules, TTL_RANGE, is_namespace};
 use crate::index::Policy;
 use crate::source::advertise::ServiceName;
 use crate::wire::name::Name;
@@ -63,7 +63,7 @@ pub(super) struct TableArgs {
     )]
     file: Vec<PathBuf>,
     /// Read the cluster as well when --file is given
-    #[arg(long, env = "GLOBALDNS_KUBERNETES", value_parser = BoolishValueParser::new(), help_heading = "Sources")]
+    #[arg(long, env = "GLOBALDNS_KUBERNETES", value_parser = switch, help_heading = "Sources")]
     kubernetes: bool,
     /// Read this namespace of the cluster instead of all; repeatable
     #[arg(
@@ -89,19 +89,20 @@ pub(super) struct TableArgs {
         env = "GLOBALDNS_DEFAULT_ADDRESS",
         value_name = "IP",
         value_delimiter = ',',
+        value_parser = address,
         help_heading = "Addresses"
     )]
     default_address: Vec<IpAddr>,
     /// Skip entries with resolution NONE, as istiocoredns did
     #[arg(
-        long, env = "GLOBALDNS_SKIP_RESOLUTION_NONE", value_parser = BoolishValueParser::new(),
+        long, env = "GLOBALDNS_SKIP_RESOLUTION_NONE", value_parser = switch,
         help_heading = "Addresses"
     )]
     skip_resolution_none: bool,
 
     /// Serve wildcards directly under a zone (*.global)
     #[arg(
-        long, env = "GLOBALDNS_APEX_WILDCARDS", value_parser = BoolishValueParser::new(), help_heading = "Hosts"
+        long, env = "GLOBALDNS_APEX_WILDCARDS", value_parser = switch, help_heading = "Hosts"
     )]
     apex_wildcards: bool,
 
@@ -116,7 +117,7 @@ pub(super) struct TableArgs {
     prefer_namespace: Vec<String>,
     /// Serve only entries exported to every namespace
     #[arg(
-        long, env = "GLOBALDNS_PUBLIC_ONLY", value_parser = BoolishValueParser::new(), help_heading = "Owners"
+        long, env = "GLOBALDNS_PUBLIC_ONLY", value_parser = switch, help_heading = "Owners"
     )]
     public_only: bool,
     /// The namespaces whose entries alone may give hosts at or below this name, which is in one of the zones; repeatable.
@@ -132,20 +133,20 @@ pub(super) struct TableArgs {
     /// TTL of answers in seconds; an entry's annotation globaldns.io/ttl overrides it
     #[arg(
         long, env = "GLOBALDNS_TTL", value_name = "SECONDS", default_value_t = 30,
-        value_parser = clap::value_parser!(u32).range(ttl_range()), help_heading = "Answers"
+        value_parser = number::<u32>(TTL_RANGE), help_heading = "Answers"
     )]
     ttl: u32,
     /// TTL of negative answers in seconds
     #[arg(
         long, env = "GLOBALDNS_NEGATIVE_TTL", value_name = "SECONDS", default_value_t = 5,
-        value_parser = clap::value_parser!(u32).range(0..=300), help_heading = "Answers"
+        value_parser = number::<u32>(0..=300), help_heading = "Answers"
     )]
     negative_ttl: u32,
     /// Answer SRV from the named ports of entries: _http._tcp.HOST
-    #[arg(long, env = "GLOBALDNS_SRV", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
+    #[arg(long, env = "GLOBALDNS_SRV", value_parser = switch, help_heading = "Answers")]
     srv: bool,
     /// Answer TXT of every host with the entries that its answer comes from; whoever can ask sees their namespaces
-    #[arg(long, env = "GLOBALDNS_TXT", value_parser = BoolishValueParser::new(), help_heading = "Answers")]
+    #[arg(long, env = "GLOBALDNS_TXT", value_parser = switch, help_heading = "Answers")]
     txt: bool,
     /// The address of the zones' name server; repeatable
     #[arg(
@@ -153,6 +154,7 @@ pub(super) struct TableArgs {
         env = "GLOBALDNS_ADVERTISE_ADDRESS",
         value_name = "IP",
         value_delimiter = ',',
+        value_parser = address,
         help_heading = "Answers"
     )]
     advertise_address: Vec<IpAddr>,
@@ -178,6 +180,8 @@ pub(super) struct TableArgs {
 struct Given {
     /// A zone by flag or variable.
     zone: bool,
+    /// A file by flag.
+    file: bool,
     /// A namespace by flag.
     namespace: bool,
     /// A Service by flag.
@@ -189,6 +193,7 @@ impl FromArgMatches for Given {
         let is_typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
         Ok(Given {
             zone: matches.value_source("zone") != Some(ValueSource::DefaultValue),
+            file: is_typed("file"),
             namespace: is_typed("namespace"),
             advertise_service: is_typed("advertise_service"),
         })
@@ -219,10 +224,6 @@ pub(super) struct AllNamespaces {
     all_namespaces: bool,
 }
 
-fn ttl_range() -> std::ops::RangeInclusive<i64> {
-    i64::from(*TTL_RANGE.start())..=i64::from(*TTL_RANGE.end())
-}
-
 impl TableArgs {
     /// Whether a source is asked for, rather than the cluster taken for want of one.
     pub(super) fn names_a_source(&self) -> bool {
@@ -238,13 +239,25 @@ impl TableArgs {
             || self.given.namespace
     }
 
-    /// The table is read once, with `-A` from all namespaces.
-    pub(super) fn read_once(&mut self, all: &AllNamespaces) {
+    /// The table is read once, with `-A` from all namespaces. `paths`: files that are named in another way.
+    pub(super) fn read_once(&mut self, all: &AllNamespaces, paths: &[PathBuf]) {
         self.once = true;
         if all.all_namespaces {
             self.namespace.clear();
-            self.kubernetes = true;
+            // It chooses no source beside files (S4).
+            self.kubernetes |= self.file.is_empty() && paths.is_empty();
         }
+    }
+
+    /// A running server is asked, which has files of its own. A variable may mean another server's.
+    pub(super) fn leave_out_files(&mut self) -> Result<(), ConfigError> {
+        if self.given.file {
+            return Err(ConfigError(
+                "--file does not go with --server, which has its own; leave one out".to_owned(),
+            ));
+        }
+        self.file.clear();
+        Ok(())
     }
 
     /// Whether somebody has chosen the zones.
@@ -297,6 +310,9 @@ impl TableArgs {
             if !namespaces.contains(&namespace) {
                 namespaces.push(namespace);
             }
+        }
+        if let Some(namespace) = self.prefer_namespace.iter().find(|namespace| !is_namespace(namespace)) {
+            return Err(not_a_namespace("--prefer-namespace", namespace));
         }
         for family in [Family::V4, Family::V6] {
             let of_family: Vec<_> =
@@ -367,26 +383,21 @@ fn ownerships(text: &str) -> Result<Vec<Ownership>, ConfigError> {
             )));
         };
         if !is_namespace(namespace) {
-            return Err(not_a_namespace(FLAG, namespace));
+            return Err(ConfigError(format!(
+                "{FLAG} {text:?}: {namespace:?} is not a namespace; {WRITE_A_NAMESPACE}"
+            )));
         }
         namespaces.insert(namespace.to_owned());
     }
     Ok(found)
 }
 
-fn not_a_namespace(flag: &str, text: &str) -> ConfigError {
-    ConfigError(format!(
-        "{flag} {text:?} is not a namespace; write a label of lower-case letters, digits and '-', at most 63 octets"
-    ))
-}
+/// The remedy for what is no namespace.
+pub(super) const WRITE_A_NAMESPACE: &str =
+    "write a label of lower-case letters, digits and '-', at most 63 octets";
 
-/// RFC 1123 label, as Kubernetes requires of namespaces.
-pub(super) fn is_namespace(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&text.len())
-        && text.chars().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+fn not_a_namespace(flag: &str, text: &str) -> ConfigError {
+    ConfigError(format!("{flag} {text:?} is not a namespace; {WRITE_A_NAMESPACE}"))
 }
 
 /// D22: the zones of `--reverse`.
@@ -408,7 +419,8 @@ pub(super) fn name(flag: &str, text: &str) -> Result<Name, ConfigError> {
         Err(_) if text == "." => "the root cannot be a zone of ours: every name would end here".to_owned(),
         Err(error) => error.to_string(),
     };
+    let example = if flag == "--cluster-domain" { "cluster.local" } else { "global or cluster2" };
     Err(ConfigError(format!(
-        "{flag} {text:?} is not a usable name: {error}; write a DNS name such as global or cluster2"
+        "{flag} {text:?} is not a usable name: {error}; write a DNS name such as {example}"
     )))
 }

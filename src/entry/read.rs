@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::fields::{Fields, Keys, PORTS, Path, STATUS_ADDRESSES};
-use super::{Claim, Entry, EntryId, Origin, Rules, TTL_ANNOTATION, TTL_RANGE, Unserved};
+use super::{
+    Claim, Entry, EntryId, Origin, Rules, TTL_ANNOTATION, TTL_RANGE, Unserved, is_namespace, is_object_name,
+};
 use crate::finding::Code;
 use crate::limits::{MOST_ADDRESSES, MOST_ITEMS};
 use crate::wire::name::{Name, NameError};
@@ -15,6 +17,8 @@ use crate::wire::probe;
 use crate::zone::extra::{MOST_SERVICES, Protocol, Service};
 use crate::zone::{Host, Zones};
 
+const NAMESPACE: Keys = &["metadata", "namespace"];
+const NAME: Keys = &["metadata", "name"];
 const CREATED: Keys = &["metadata", "creationTimestamp"];
 const ANNOTATIONS: Keys = &["metadata", "annotations"];
 const LABELS: Keys = &["metadata", "labels"];
@@ -34,6 +38,7 @@ impl Entry {
         let mut reading = Reading { fields: Fields::new(object, &id), zones, unserved: Vec::new() };
         reading.fields.require_map(&["metadata"]);
         reading.fields.require_map(&["spec"]);
+        reading.identity();
         let created = reading.created();
         let ttl = reading.ttl();
         let resolution_none = reading.resolution_none();
@@ -94,6 +99,32 @@ struct Reading<'o> {
 }
 
 impl Reading<'_> {
+    /// What [`EntryId::of`] has made of namespace and name: a file may say of both what no object has.
+    fn identity(&mut self) {
+        if let Some(text) =
+            self.fields.string(NAMESPACE).filter(|text| !text.is_empty() && !is_namespace(text))
+        {
+            self.fields.report(
+                Code::FieldType,
+                Path::Field(NAMESPACE),
+                text,
+                "no namespace can be called so, and no API server would take the entry",
+                "write a label of lower-case letters, digits and '-', at most 63 octets",
+            );
+        }
+        if let Some(text) = self.fields.string(NAME).filter(|text| !text.is_empty() && !is_object_name(text))
+        {
+            self.fields.report(
+                Code::FieldType,
+                Path::Field(NAME),
+                text,
+                "no object can be called so, and no API server would take the entry",
+                "write lower-case letters, digits, '-' and '.', at most 253 octets, each label beginning and ending with \
+                 a letter or digit",
+            );
+        }
+    }
+
     fn created(&mut self) -> Option<i64> {
         let text = self.fields.string(CREATED)?;
         match text.parse::<jiff::Timestamp>() {

@@ -611,3 +611,30 @@ fn no_host_lies_in_a_reverse_zone() {
     let codes: Vec<_> = entry.findings.iter().map(|finding| finding.code).collect();
     assert_eq!(codes, [Code::HostReserved; 3]);
 }
+
+/// [S2] [S5] [O6] Whose an entry is is never guessed in silence.
+#[test]
+fn a_namespace_or_name_that_no_object_has_is_a_finding() {
+    let read = |metadata: Value| {
+        let spec = json!({"hosts": ["a.global"], "addresses": ["240.0.0.1"]});
+        let entry = read(&json!({"metadata": metadata, "spec": spec}));
+        (entry.id.namespace.to_string(), entry.claims.len(), findings(&entry))
+    };
+    let cases = [
+        (json!({"name": "o", "namespace": true}), "default", vec!["field-type metadata.namespace true"]),
+        (json!({"name": 7, "namespace": "y"}), "y", vec!["field-type metadata.name 7"]),
+        (json!({"name": "o", "namespace": "A B"}), "A B", vec!["field-type metadata.namespace A B"]),
+        (
+            json!({"name": "o.", "namespace": "a.b"}),
+            "a.b",
+            vec!["field-type metadata.namespace a.b", "field-type metadata.name o."],
+        ),
+        (json!({"name": "o.k-1", "namespace": "1-k"}), "1-k", vec![]),
+        (json!({"name": "", "namespace": null}), "default", vec![]),
+        (json!({}), "default", vec![]),
+    ];
+    for (metadata, namespace, told) in cases {
+        let told = told.into_iter().map(str::to_owned).collect();
+        assert_eq!(read(metadata.clone()), (namespace.to_owned(), 1, told), "{metadata}");
+    }
+}

@@ -11,6 +11,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 use super::arena::Number;
+use super::inspect::{Standing, standing};
 use super::packed::{ClaimView, View};
 use super::{Claimant, Entries, Index, lock, merged, standings, winners};
 use crate::entry::{self, EntryId, Unserved};
@@ -271,10 +272,23 @@ impl Index {
         host: &Host,
         answered: &HashSet<IpAddr, RandomState>,
     ) -> Finding {
-        let reason = if winner.entry.is_public() && !loser.entry.is_public() {
-            "is exported to every namespace and this one is not"
-        } else {
-            "has the preferred or older namespace"
+        let (reason, remedy) = match standing(&self.policy, loser, Some(&winner)) {
+            Standing::NotPublic => (
+                "it is exported to every namespace and this one is not",
+                "remove the host from one of the entries, or export this one to \"*\", so that --prefer-namespace or age \
+                 decides",
+            ),
+            Standing::LessPreferred => (
+                "its namespace comes first in --prefer-namespace",
+                "remove the host from one of the entries, or change the order of --prefer-namespace",
+            ),
+            Standing::Younger => {
+                ("it is older", "remove the host from one of the entries, or decide with --prefer-namespace")
+            }
+            _ => (
+                "it is as old, and its namespace, name or place in the files comes first",
+                "remove the host from one of the entries, or decide with --prefer-namespace",
+            ),
         };
         // Nothing routes a client to what this entry gives: it asks for the host, and hears of the other addresses.
         let split = match loser.claim.addresses().find(|address| !answered.contains(address)) {
@@ -286,8 +300,8 @@ impl Index {
             self.id(&loser.entry).to_string(),
             loser.field(),
             &host.to_string(),
-            format!("{} owns the host: it {reason}{split}", self.id(&winner.entry)),
-            "remove the host from one of the entries, or decide with --prefer-namespace",
+            format!("{} owns the host: {reason}{split}", self.id(&winner.entry)),
+            remedy,
         )
     }
 
@@ -309,8 +323,11 @@ impl Index {
         };
         let remedy = if entry.is_resolution_none() {
             "list addresses in spec.addresses (with resolution NONE neither automatic allocation nor --default-address applies)"
-        } else {
+        } else if entry.is_allocated() && !host.wildcard {
             "list addresses in spec.addresses, let istiod allocate them (status.addresses), or set --default-address"
+        } else {
+            "list addresses in spec.addresses, or set --default-address (istiod allocates none to a wildcard, to an entry that \
+             lists something, or to one with the label networking.istio.io/enable-autoallocate-ip: false)"
         };
         Some(Finding::new(
             Code::HostNoAddress,

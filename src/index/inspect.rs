@@ -274,7 +274,7 @@ fn deciding(policy: &Policy, claimants: &[Claimant<'_>], standings: &[Standing])
 }
 
 /// Of a claim that does not win, why.
-fn standing(policy: &Policy, claimant: &Claimant<'_>, winner: Option<&&Claimant<'_>>) -> Standing {
+pub(super) fn standing(policy: &Policy, claimant: &Claimant<'_>, winner: Option<&&Claimant<'_>>) -> Standing {
     if !claimant.has_addresses() {
         let takes_default =
             winner.is_none() && !claimant.entry.is_resolution_none() && !policy.default_addresses.is_empty();

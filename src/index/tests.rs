@@ -171,9 +171,57 @@ fn a_lost_claim_names_the_winner() {
     let findings = i.findings();
     assert_eq!(findings.len(), 1);
     assert_eq!((findings[0].object.as_str(), findings[0].field.as_str()), ("young/b", "spec.hosts[1]"));
-    assert!(findings[0].why.contains("old/a owns the host: it has the preferred or older namespace"));
+    assert!(findings[0].why.contains("old/a owns the host: it is older; 240.0.0.2"));
     i.drop_object("old/a");
     assert!(i.findings().is_empty());
+}
+
+/// [O1] [O3] A remedy that O1 would not follow is none.
+#[test]
+fn the_remedy_for_a_lost_claim_fits_the_step_at_which_it_was_lost() {
+    let lost = |i: &Index| {
+        let findings = i.findings();
+        let found = findings.iter().find(|finding| finding.code == Code::ClaimLost).expect("a loser");
+        (found.object.clone(), found.why.clone(), found.remedy.clone())
+    };
+    let i = index_with(Policy { prefer_namespaces: vec!["a".into()], ..policy() });
+    i.put(entry("a/x", 1, &["h.global"], &["240.0.0.1"]).private());
+    i.put(entry("b/x", 2, &["h.global"], &["240.0.0.1"]));
+    let (object, _, remedy) = lost(&i);
+    assert_eq!(object, "a/x");
+    assert!(remedy.contains("export this one to \"*\""), "{remedy}");
+    i.put(entry("a/x", 3, &["h.global"], &["240.0.0.1"]));
+    let (object, why, remedy) = lost(&i);
+    assert_eq!(object, "b/x");
+    assert!(
+        why.contains("comes first in --prefer-namespace") && remedy.contains("change the order"),
+        "{why}; {remedy}"
+    );
+    let i = index();
+    i.put(entry("b/x", 0, &["h.global"], &["240.0.0.1"]).file("b.yaml", 1));
+    i.put(entry("a/x", 0, &["h.global"], &["240.0.0.1"]).file("b.yaml", 2));
+    let (object, why, remedy) = lost(&i);
+    assert_eq!(object, "b.yaml:2");
+    assert!(
+        why.contains("it is as old") && remedy.contains("decide with --prefer-namespace"),
+        "{why}; {remedy}"
+    );
+}
+
+/// [A2] [A7] Nobody is told to wait for istiod where that allocates nothing.
+#[test]
+fn who_may_have_no_allocated_address_is_not_told_to_have_one() {
+    let i = index();
+    i.put(entry("a/may", 1, &["may.global", "*.may.global"], &[]));
+    i.put(entry("a/range", 1, &["range.global"], &["10.0.0.0/8"]));
+    let label = json!({"networking.istio.io/enable-autoallocate-ip": "false"});
+    i.put(entry("a/label", 1, &["label.global"], &[]).set("/metadata/labels", label));
+    let told: Vec<_> = i.findings().into_iter().filter(|f| f.code == Code::HostNoAddress).collect();
+    assert_eq!(told.len(), 4);
+    for finding in told {
+        let waits = finding.remedy.contains("let istiod allocate");
+        assert_eq!(waits, finding.value == "may.global", "{} {}", finding.value, finding.remedy);
+    }
 }
 
 /// [S2] [O1]

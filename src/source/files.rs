@@ -47,7 +47,7 @@ pub enum LoadError {
         error: std::io::Error,
     },
     /// Not YAML or JSON.
-    #[error("{}:{line}:{column}: not {format}: {message}; correct the file or do not name it", path.display())]
+    #[error("{}:{line}:{column}: not {format}: {message}; correct the file or leave it out", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -96,31 +96,33 @@ impl LoadError {
 
     /// For who serves what the file held before.
     fn finding(&self) -> Finding {
-        Finding::new(
-            Code::FileUnreadable,
-            self.path().display().to_string(),
-            "",
-            "",
-            format!("{self}; its last good content is served"),
-            "correct the file",
-        )
+        let (why, remedy) = self.told(true, "correct the file");
+        self.found(format!("{why}; its last good content is served"), remedy)
     }
 
     /// For who only looks (F2).
     pub fn first_finding(&self) -> Finding {
-        let (why, remedy) = match self {
+        // Of a file the finding has the place by itself.
+        let from_stdin = self.path() == Path::new(STDIN);
+        let (why, remedy) =
+            self.told(from_stdin, "correct the file; what comes behind this place was not looked at");
+        self.found(why, remedy)
+    }
+
+    fn found(&self, why: String, remedy: &str) -> Finding {
+        Finding::new(Code::FileUnreadable, self.path().display().to_string(), "", "", why, remedy)
+    }
+
+    /// Why it cannot be used, and what to do.
+    fn told(&self, placed: bool, correct: &'static str) -> (String, &'static str) {
+        match self {
             LoadError::Io { error, .. } => (format!("it cannot be read: {error}"), remedy(error)),
             LoadError::Syntax { path, line, column, format, message } => {
-                // Of a file the finding has the place by itself.
-                let place = if path == Path::new(STDIN) {
-                    format!(" at line {line}, column {column}")
-                } else {
-                    String::new()
-                };
+                let place = if placed { format!(" at line {line}, column {column}") } else { String::new() };
                 let remedy = if is_template(path, *line) {
                     "it is a template: render it first, helm template . | globaldns check -"
                 } else {
-                    "correct the file; what comes behind this place was not looked at"
+                    correct
                 };
                 (format!("it is not {format}{place}: {message}"), remedy)
             }
@@ -128,8 +130,7 @@ impl LoadError {
                 "reading it makes this version of globaldns panic".to_owned(),
                 "report it, with the file; until it is mended, write the file in another way",
             ),
-        };
-        Finding::new(Code::FileUnreadable, self.path().display().to_string(), "", "", why, remedy)
+        }
     }
 
     /// Where in the file: line and column, from 1.
@@ -540,7 +541,9 @@ fn yaml_error(path: &Path, error: serde_saphyr::Error) -> LoadError {
         return LoadError::Io { path: path.to_owned(), error: cause };
     }
     let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-    let message = without_place(error.to_string(), line, column);
+    // For who wrote the file; the other texts are for who calls the library.
+    let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    let message = without_place(message, line, column);
     LoadError::Syntax { path: path.to_owned(), line, column, format: "YAML", message }
 }
 

@@ -101,12 +101,12 @@ pub fn answered_by_resolvers() -> Vec<Name> {
 }
 
 fn check(network: IpNet) -> Result<(), ReverseError> {
-    if network.trunc() != network {
-        return Err(ReverseError::HostBits(network, network.trunc()));
-    }
     let shortest = if network.addr().is_ipv4() { SHORTEST.0 } else { SHORTEST.1 };
     if network.prefix_len() < shortest {
         return Err(ReverseError::TooWide(network, shortest));
+    }
+    if network.trunc() != network {
+        return Err(ReverseError::HostBits(network, network.trunc()));
     }
     for (special, what) in SPECIAL {
         if let Ok(other) = special.parse::<IpNet>()

@@ -62,10 +62,13 @@ fn kubectl_is_told_what_may_come_next() {
     let commands = lines(&[""]);
     assert_eq!(commands.last().map(String::as_str), Some(":4"));
     let named: Vec<_> = commands.iter().map(|line| line.split('\t').next().unwrap_or_default()).collect();
-    for name in ["serve", "check", "stub-domains", "completion"] {
+    for name in ["serve", "check", "stub-domains", "completion", "man"] {
         assert!(named.contains(&name), "{named:?}");
     }
-    assert!(!named.contains(&"man"), "{named:?}");
+    assert!(
+        !lines(&["check", "--neg"])[0].starts_with("--negative-ttl"),
+        "what has no effect is not offered"
+    );
     assert_eq!(lines(&["stub-domains", "stat"]).len(), 2);
     let flags = lines(&["check", "--str"]);
     assert!(flags[0].starts_with("--strict\tFail on warnings too"), "{flags:?}");
@@ -94,7 +97,9 @@ fn every_command_has_its_man_page() {
     let path = directory.path().to_str().expect("UTF-8");
     let ended = end(&["man", path]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    for page in ["globaldns", "globaldns-serve", "globaldns-check", "globaldns-stub-domains-apply"] {
+    for page in
+        ["globaldns", "globaldns-serve", "globaldns-check", "globaldns-stub-domains-apply", "globaldns-man"]
+    {
         let text = fs::read_to_string(directory.path().join(format!("{page}.1"))).expect(page);
         assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{page}");
     }

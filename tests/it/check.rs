@@ -203,6 +203,12 @@ fn a_path_without_a_service_entry_is_told_of_and_strictly_fails() {
         assert!(ended.stderr.contains(&told.replace("PATH", path)), "{}", ended.stderr);
     }
     assert_eq!(ended.stderr.matches("has no ServiceEntry").count(), 2, "what cannot be read is a finding");
+    let missing = ended.stdout.lines().find(|line| line.starts_with("tests/check/missing.yaml"));
+    let missing = missing.expect("the path");
+    assert!(
+        missing.starts_with("tests/check/missing.yaml: error [file-unreadable]"),
+        "no line to look at: {missing}"
+    );
     assert_eq!((end(&["check", file]).code, end(&["check", file, "--strict"]).code), (Some(0), Some(1)));
     let fine = format!("{SEEDED}/exports.yaml");
     assert_eq!(end(&["check", &fine, "--strict"]).code, Some(0));
@@ -413,4 +419,15 @@ fn namespaces_are_chosen_as_with_kubectl() {
     let mut command = globaldns(&["check", "-A", "-o", "json", "--kubeconfig", api.kubeconfig()]);
     command.env("GLOBALDNS_NAMESPACE", "foo");
     assert_eq!(json(&run(command))["entries"], 2);
+}
+
+/// [F2] [X1] The exit code is what was found, whoever reads the summary.
+#[test]
+fn a_standard_error_that_takes_nothing_does_not_end_it() {
+    for (path, code) in [("tests/check/seeded/hosts.yaml", 1), ("tests/check/seeded/exports.yaml", 0)] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+        let ended = globaldns(&["check", path]).stderr(full).output().expect("it runs");
+        assert_eq!(ended.status.code(), Some(code), "{path}");
+        assert!(!ended.stdout.is_empty() || code == 0, "{path}");
+    }
 }

@@ -113,25 +113,19 @@ fn a_file_that_cannot_be_used_is_refused_with_file_line_and_column() {
     let (directory, paths) = files(&[
         ("open.yaml", "kind: ServiceEntry\nspec:\n  hosts: [a\n"),
         ("second.yaml", "kind: ServiceEntry\n---\nspec: }\n"),
+        ("twice.yaml", "kind: ServiceEntry\nkind: ServiceEntry\n"),
         ("broken.json", "{\"kind\": \"ServiceEntry\",\n \"spec\": }"),
     ]);
     let missing = directory.path().join("missing.yaml");
     let cases = [
-        (
-            &paths[0],
-            format!("{}:3:10: not YAML: ", paths[0].display()),
-            "; correct the file or do not name it",
-        ),
-        (
-            &paths[1],
-            format!("{}:3:7: not YAML: ", paths[1].display()),
-            "; correct the file or do not name it",
-        ),
+        (&paths[0], format!("{}:3:10: not YAML: ", paths[0].display()), "; correct the file or leave it out"),
+        (&paths[1], format!("{}:3:7: not YAML: ", paths[1].display()), "; correct the file or leave it out"),
         (
             &paths[2],
-            format!("{}:2:10: not JSON: ", paths[2].display()),
-            "; correct the file or do not name it",
+            format!("{}:2:1: not YAML: duplicate mapping key: kind not allowed here", paths[2].display()),
+            "; correct the file or leave it out",
         ),
+        (&paths[3], format!("{}:2:10: not JSON: ", paths[3].display()), "; correct the file or leave it out"),
         (
             &missing,
             format!("cannot read {}: No such file or directory", missing.display()),
@@ -256,11 +250,11 @@ fn bad_usage_says_which_flag_which_value_why_and_what_to_do() {
                  example istio-system/globaldns",
             ),
         ),
-        (&["--ttl", "0"], clap("invalid value '0' for '--ttl <SECONDS>': 0 is not in 1..=3600")),
-        (&["--ttl", "3601"], clap("invalid value '3601' for '--ttl <SECONDS>': 3601 is not in 1..=3600")),
+        (&["--ttl", "0"], clap("invalid value '0' for '--ttl <SECONDS>': write a whole number from 1 to 3600")),
+        (&["--ttl", "3601"], clap("invalid value '3601' for '--ttl <SECONDS>': write a whole number from 1 to 3600")),
         (
             &["--negative-ttl", "301"],
-            clap("invalid value '301' for '--negative-ttl <SECONDS>': 301 is not in 0..=300"),
+            clap("invalid value '301' for '--negative-ttl <SECONDS>': write a whole number from 0 to 300"),
         ),
         (
             &["--nsid", &long_nsid],
@@ -268,7 +262,7 @@ fn bad_usage_says_which_flag_which_value_why_and_what_to_do() {
         ),
         (
             &["--tcp-connections", "0"],
-            clap("invalid value '0' for '--tcp-connections <NUMBER>': 0 is not in 1..=1000000"),
+            clap("invalid value '0' for '--tcp-connections <NUMBER>': write a whole number from 1 to 1000000"),
         ),
         (
             &["--lameduck", "soon"],
@@ -500,4 +494,48 @@ fn exit_codes_by_signal() {
         waiting.signal(signal);
         assert_eq!(waiting.wait().code, Some(code));
     }
+}
+
+/// [X1] What a command can do without a cluster, and nothing that it cannot.
+#[test]
+fn without_a_cluster_each_command_names_what_it_takes_instead() {
+    let cases: [(&[&str], &str); 8] = [
+        (
+            &["serve", "--listen", "off", "--admin-listen", "127.0.0.1:0"],
+            "; give --kubeconfig, or name files with --file",
+        ),
+        (&["export"], "; give --kubeconfig, or name files with --file"),
+        (&["explain", "a.global"], "; give --kubeconfig, or name files with --file"),
+        (
+            &["compare", "--old", "127.0.0.1", "--new", "127.0.0.2"],
+            "; give --kubeconfig, or name files with --file",
+        ),
+        (&["check", "--cluster"], "; give --kubeconfig, or name a PATH"),
+        (&["explain", "a.global", "--server", "a/b"], "; give --kubeconfig"),
+        (&["stub-domains", "emit", "--for", "kubeadm"], "; give --kubeconfig, or the address with --dns-ip"),
+        (&["stub-domains", "status"], "; give --kubeconfig"),
+    ];
+    for (args, remedy) in cases {
+        let mut command = globaldns(args);
+        command.env("HOME", "/nowhere").env_remove("KUBERNETES_SERVICE_HOST");
+        let ended = run(command);
+        assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
+        assert!(message(&ended.stderr).ends_with(remedy), "{args:?}: {}", ended.stderr);
+    }
+}
+
+/// [S4] [X2] `-A` says which namespaces of a cluster, not that there is one.
+#[test]
+fn all_namespaces_beside_files_contact_no_cluster() {
+    for args in
+        [&["check", "examples/gke", "-A"][..], &["export", "--file", "examples/gke", "-A", "-n", "foo"]]
+    {
+        let mut command = globaldns(args);
+        command.env("HOME", "/nowhere").env_remove("KUBERNETES_SERVICE_HOST");
+        let ended = run(command);
+        assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stderr);
+    }
+    let mut command = globaldns(&["check", "-A"]);
+    command.env("HOME", "/nowhere").env_remove("KUBERNETES_SERVICE_HOST");
+    assert!(run(command).stderr.contains("no cluster to contact"), "without files it means one");
 }

@@ -163,9 +163,9 @@ fn flags_that_cannot_be_meant_are_refused_with_the_remedy() {
         (&["--deny", "pods"], "'--deny <NETWORK>': it is no network; write ADDRESS/LENGTH (10.0.0.0/8, ".to_owned()),
         (&["--deny", "0.0.0.0/0,::/0"], "--allow and --deny leave no address that may ask".to_owned()),
         (&["--allow", "10.0.0.0/8", "--deny", "10.0.0.0/8"], "--allow and --deny leave no address that may ask".to_owned()),
-        (&["--rate-limit", "500001"], "500001 is not in 0..=500000".to_owned()),
-        (&["--rate-limit-slip", "11"], "11 is not in 0..=10".to_owned()),
-        (&["--rate-limit-prefix-v4", "0"], "0 is not in 1..=32".to_owned()),
+        (&["--rate-limit", "500001"], "write a whole number from 0 to 500000".to_owned()),
+        (&["--rate-limit-slip", "11"], "write a whole number from 0 to 10".to_owned()),
+        (&["--rate-limit-prefix-v4", "0"], "write a whole number from 1 to 32".to_owned()),
         (&["--rate-limit-exempt", "none,10.0.0.0/8"], "--rate-limit-exempt none cannot stand beside a network".to_owned()),
         (&["--rate-limit-exempt", "public"], "it is no network; write ADDRESS/LENGTH (10.0.0.0/8, 2001:db8::/32) or one address, private or none".to_owned()),
     ];

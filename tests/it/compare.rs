@@ -306,7 +306,7 @@ fn a_zone_that_the_new_server_lacks_is_found() {
         [&report["entries"], &report["hosts"], &report["hostsOutside"], &report["hostsNotAsked"]],
         [&json!(13), &json!(9), &json!(2), &json!(1)]
     );
-    assert!(ended.stderr.contains("\nglobaldns: 1 hosts of the entries are in none"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("\nglobaldns: 1 host of the entries is in none"), "{}", ended.stderr);
     let text = new.compare(&old.address(), &["--file", &new.file]).stdout;
     assert!(text.contains(" names (9 hosts and 2 outside the zones of 13 entries); "), "{text}");
 

@@ -276,7 +276,7 @@ fn bad_questions_and_servers_are_told() {
         (
             &["a.global", "--server", "http://127.0.0.1:1"],
             1,
-            "asking http://127.0.0.1:1; is it the admin listener",
+            "asking http://127.0.0.1:1: Connection refused (os error 111); see that it is the admin listener",
         ),
         (&["a.global", "--file", "/nowhere"], 2, "/nowhere"),
     ];
@@ -286,6 +286,17 @@ fn bad_questions_and_servers_are_told() {
         assert!(ended.stderr.contains(says), "{args:?}: {}", ended.stderr);
         assert_eq!(ended.stdout, "");
     }
+}
+
+/// [I1] A variable that means another server's files is nothing to a question that a server is asked.
+#[test]
+fn a_variable_with_files_does_not_hinder_who_asks_a_server() {
+    let server = Program::serve(&["--file", "examples"]);
+    let url = format!("http://{}", server.admin.expect("an admin listener"));
+    let mut command = globaldns(&["explain", "httpbin.bar.global", "--server", &url]);
+    command.env("GLOBALDNS_FILE", "/nowhere");
+    let ended = run(command);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
 /// [I1] What the documents show is what is said; of a long explanation its beginning.

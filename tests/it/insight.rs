@@ -175,6 +175,7 @@ fn the_log_level_is_another_for_a_while() {
     let too_long = format!(r#"{{"level": "{}"}}"#, "x".repeat(4096));
     for (head, body, status, field) in [
         (HEAD, r#"{"level": "loud"}"#, 400, "level"),
+        (HEAD, r#"{"level": ""}"#, 400, "level"),
         (HEAD, r#"{"level": "debug", "seconds": 0}"#, 400, "seconds"),
         (HEAD, "debug", 400, "body"),
         (HEAD, &too_long, 413, "body"),

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Json};
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::parameters::Parameters;
 use super::reply::Refused;
@@ -33,8 +33,7 @@ const MOST_BODY: usize = 4096;
 pub(in crate::admin) struct Peer(pub(in crate::admin) SocketAddr);
 
 /// The level that is asked for.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug)]
 struct Wanted {
     level: String,
     seconds: Option<u64>,
@@ -107,20 +106,32 @@ fn admit(peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 fn read(body: &[u8]) -> Result<Wanted, Refused> {
-    let wanted: Wanted = serde_json::from_slice(body).map_err(|error| {
-        Refused::parameter(
-            "body",
-            "",
-            error.to_string(),
-            "send a map such as {\"level\": \"debug\", \"seconds\": 600}",
-        )
+    const MAP: &str = "send a map such as {\"level\": \"debug\", \"seconds\": 600}";
+    let mut map: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
+        Refused::parameter("body", &String::from_utf8_lossy(body), error.to_string(), MAP)
     })?;
-    match wanted.seconds {
-        Some(seconds) if !SECONDS.contains(&seconds) => {
-            let remedy = format!("send {} to {}", SECONDS.start(), SECONDS.end());
-            Err(Refused::parameter("seconds", &seconds.to_string(), "a level lasts for a while", remedy))
+    let level = match map.remove("level") {
+        Some(Value::String(level)) => level,
+        Some(other) => return Err(Refused::parameter("level", &other.to_string(), "it is no string", MAP)),
+        None => return Err(Refused::parameter("level", "", "it is missing", MAP)),
+    };
+    let seconds = match map.remove("seconds").filter(|seconds| !seconds.is_null()) {
+        None => None,
+        Some(seconds) => {
+            Some(seconds.as_u64().filter(|seconds| SECONDS.contains(seconds)).ok_or_else(|| {
+                let remedy = format!("send a number from {} to {}", SECONDS.start(), SECONDS.end());
+                Refused::parameter(
+                    "seconds",
+                    &seconds.to_string(),
+                    "a level lasts for so many seconds",
+                    remedy,
+                )
+            })?)
         }
-        _ => Ok(wanted),
+    };
+    match map.keys().next() {
+        Some(other) => Err(Refused::parameter("body", other, "there is no such field", MAP)),
+        None => Ok(Wanted { level, seconds }),
     }
 }
 
@@ -167,21 +178,26 @@ mod tests {
     fn a_request_that_cannot_be_meant_says_what_to_send() {
         assert!(read(br#"{"level": "debug", "seconds": 86400}"#).is_ok());
         assert!(read(br#"{"level": "debug"}"#).is_ok());
-        for bad in [
-            &b""[..],
-            b"debug",
-            b"[]",
-            br#"{"seconds": 5}"#,
-            br#"{"level": "debug", "seconds": 0}"#,
-            br#"{"level": "debug", "seconds": 86401}"#,
-            br#"{"level": "debug", "minutes": 5}"#,
-            br#"{"level": 5}"#,
+        assert_eq!(read(br#"{"level": "debug", "seconds": null}"#).expect("the usual time").seconds, None);
+        for (bad, field, value) in [
+            ("", "body", ""),
+            ("debug", "body", "debug"),
+            ("[]", "body", "[]"),
+            (r#"["debug", 60]"#, "body", r#"["debug", 60]"#),
+            (r#"{"seconds": 5}"#, "level", ""),
+            (r#"{"level": "debug", "seconds": 0}"#, "seconds", "0"),
+            (r#"{"level": "debug", "seconds": 86401}"#, "seconds", "86401"),
+            (r#"{"level": "debug", "seconds": "5"}"#, "seconds", "\"5\""),
+            (r#"{"level": "debug", "minutes": 5}"#, "body", "minutes"),
+            (r#"{"level": 5}"#, "level", "5"),
         ] {
-            let refused = read(bad).err().expect("refused");
+            let refused = read(bad.as_bytes()).expect_err("refused");
             assert!(
                 refused.status == StatusCode::BAD_REQUEST && refused.remedy.starts_with("send "),
                 "{refused:?}"
             );
+            assert_eq!((refused.field, refused.value.as_str()), (field, value));
+            assert!(!refused.reason.contains("struct"), "{refused:?}");
         }
     }
 }

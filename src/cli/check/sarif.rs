@@ -1,7 +1,7 @@
 //! SARIF 2.1.0 (OASIS), as code scanning reads it: every result has a place in a file, or all of them are refused. What
 //! is found outside of files is a notification of the run.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
@@ -100,19 +100,26 @@ fn result(located: &Located, file: &str, here: Option<&Path>) -> Value {
 
 /// Below the directory we run in a relative path, as code scanning wants it; else where it is.
 fn artifact(file: &str, here: Option<&Path>) -> Value {
-    let path = Path::new(file);
+    let path = without_parents(Path::new(file));
+    let path = path.as_path();
     let inside =
         if path.is_absolute() { here.and_then(|here| path.strip_prefix(here).ok()) } else { Some(path) };
     let leads_out = |path: &&Path| path.components().any(|part| part == Component::ParentDir);
     match (inside.filter(|path| !leads_out(path)), std::path::absolute(path)) {
         (Some(path), _) => {
-            let plain: std::path::PathBuf =
-                path.components().filter(|part| *part != Component::CurDir).collect();
+            let plain: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
             json!({"uri": encoded(&plain), "uriBaseId": ROOT})
         }
         (None, Ok(path)) => json!({"uri": format!("file://{}", encoded(&path))}),
         (None, Err(_)) => json!({"uri": encoded(path)}),
     }
+}
+
+/// The same file without `..` on the way, where the way can be followed: what is before a `..` may be a link.
+fn without_parents(path: &Path) -> PathBuf {
+    let followed = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let leads_up = path.components().any(|part| part == Component::ParentDir);
+    leads_up.then(followed).flatten().unwrap_or_else(|| path.to_owned())
 }
 
 /// RFC 3986 section 2.1: everything but unreserved octets and `/`.
@@ -136,5 +143,11 @@ mod tests {
         assert_eq!(uri("/else/c.yaml"), json!({"uri": "file:///else/c.yaml"}));
         let above = uri("../c.yaml")["uri"].as_str().map(str::to_owned).expect("a text");
         assert!(above.starts_with("file:///"), "{above}");
+        let here = std::env::current_dir().expect("a directory");
+        let own = here.file_name().expect("a name").to_string_lossy();
+        for file in [format!("../{own}/src/lib.rs"), format!("{}/tests/../src/lib.rs", here.display())] {
+            let artifact = artifact(&file, Some(&here));
+            assert_eq!(artifact, json!({"uri": "src/lib.rs", "uriBaseId": ROOT}), "{file}");
+        }
     }
 }

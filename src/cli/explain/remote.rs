@@ -1,13 +1,15 @@
 //! Asking a running server: at a URL, or through the API server's proxy of its Service.
 
+use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use http::Request;
 use serde_json::Value;
 
 use crate::admin;
 use crate::config::{ConfigError, TableConfig};
+use crate::entry::is_namespace;
 use crate::source::cluster::Access;
 
 /// Octets of a reply. An explanation with twenty entries of a thousand addresses has a few hundred KiB.
@@ -16,6 +18,9 @@ const MOST_REPLY: usize = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(35);
 /// The admin listener's port where none is named.
 const ADMIN_PORT: u16 = 9153;
+
+/// What to see to where nobody answers, or somebody else does.
+const IS_IT: &str = "see that it is the admin listener of a globaldns of this version";
 
 /// Where to ask.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,18 +33,36 @@ enum Server {
 
 impl Server {
     fn parse(text: &str) -> Result<Server, ConfigError> {
+        // Nobody's password is repeated.
+        if let Some((_, behind)) = text.rsplit_once('@') {
+            return Err(ConfigError(format!(
+                "--server …@{behind}: the admin listener knows no users; leave what stands before the @ out"
+            )));
+        }
         let bad = |why: &str| {
             ConfigError(format!(
                 "--server {text:?}: {why}; write http://ADDRESS:PORT of the admin listener, or NAMESPACE/SERVICE[:PORT]"
             ))
         };
         if let Some(rest) = text.strip_prefix("http://") {
-            let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            if authority.is_empty() || authority.contains(['@', '?', '#']) {
-                return Err(bad("there is no address"));
+            if rest.contains(['?', '#']) {
+                return Err(bad("nothing but a path may stand behind the address"));
             }
-            let named = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            let authority = if named { authority.to_owned() } else { format!("{authority}:{ADMIN_PORT}") };
+            let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let (host, port) = match authority.rsplit_once(']') {
+                Some((host, "")) => (host, None),
+                Some((host, rest)) => (host, Some(rest.trim_start_matches(':'))),
+                None => {
+                    authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
+                }
+            };
+            let authority = match port {
+                Some(port) if port.contains(':') => return Err(bad("an IPv6 address stands in brackets")),
+                _ if host.is_empty() => return Err(bad("there is no address")),
+                None => format!("{authority}:{ADMIN_PORT}"),
+                Some(port) if is_port(port) => authority.to_owned(),
+                Some(port) => return Err(bad(&format!("the port {port:?} is no number from 1 to 65535"))),
+            };
             return Ok(Server::Url { authority, prefix: prefix.trim_end_matches('/').to_owned() });
         }
         if text.contains("://") {
@@ -47,15 +70,33 @@ impl Server {
         }
         let (namespace, rest) = text.split_once('/').ok_or_else(|| bad("it is neither"))?;
         let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
-        let is_name = |text: &str| {
-            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
-        };
-        if !is_name(namespace) || !is_name(name) || !(port.is_empty() || is_name(port)) {
-            return Err(bad("it names no Service"));
+        if !is_namespace(namespace) {
+            return Err(bad(&format!("{namespace:?} is not a namespace")));
+        }
+        // Services are called as namespaces may be, and ports so or by a number.
+        if !is_namespace(name) {
+            return Err(bad(&format!("{name:?} is not the name of a Service")));
+        }
+        let by_number = port.bytes().all(|octet| octet.is_ascii_digit());
+        if !port.is_empty() && !(if by_number { is_port(port) } else { is_namespace(port) }) {
+            return Err(bad(&format!("the port {port:?} is neither a number from 1 to 65535 nor a name")));
         }
         let port = if port.is_empty() { ADMIN_PORT.to_string() } else { port.to_owned() };
         Ok(Server::Service { namespace: namespace.to_owned(), name: name.to_owned(), port })
     }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Server::Url { authority, prefix } => write!(f, "http://{authority}{prefix}"),
+            Server::Service { namespace, name, port } => write!(f, "{namespace}/{name}:{port}"),
+        }
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Asks, and returns what it says.
@@ -66,12 +107,6 @@ pub(super) async fn ask(
     config: &TableConfig,
 ) -> anyhow::Result<Value> {
     let to = Server::parse(server)?;
-    if !config.sources.files.is_empty() {
-        return Err(ConfigError(
-            "--file does not go with --server, which has its own; leave one out".to_owned(),
-        )
-        .into());
-    }
     let path = path(name, types);
     let asked = async {
         match &to {
@@ -83,18 +118,17 @@ pub(super) async fn ask(
                 let client = Access::find(kubeconfig, context).await?.client()?;
                 let uri = format!("/api/v1/namespaces/{namespace}/services/{name}:{port}/proxy{path}");
                 let request = Request::get(uri).header(admin::host::NO_BROWSER, "1").body(Vec::new())?;
-                Ok(client.request_text(request).await?)
+                let said = client.request_text(request).await.map_err(anyhow::Error::new);
+                said.map_err(|error| anyhow!("{error:#}; {IS_IT}"))
             }
         }
     };
     let text = tokio::time::timeout(PATIENCE, asked)
         .await
-        .unwrap_or_else(|_| bail!("no reply within {} s", PATIENCE.as_secs()))
-        .with_context(|| {
-            format!("asking {server}; is it the admin listener of a globaldns of this version?")
-        })?;
+        .unwrap_or_else(|_| bail!("no reply within {} s; {IS_IT}", PATIENCE.as_secs()))
+        .with_context(|| format!("asking {to}"))?;
     let mut said: Value = serde_json::from_str(&text)
-        .with_context(|| format!("reading the reply of {server}, which is no JSON"))?;
+        .with_context(|| format!("reading the reply of {to}, which is no JSON"))?;
     // For the page; here it is written anew, so that nothing in it steers the terminal.
     if let Some(fields) = said.as_object_mut() {
         fields.remove("text");
@@ -115,7 +149,7 @@ fn path(name: &str, types: &[String]) -> String {
 
 async fn over_http(authority: &str, path: &str) -> anyhow::Result<String> {
     let asked = admin::ask::reply(authority, authority, path, MOST_REPLY).await;
-    let (status, body) = asked.map_err(anyhow::Error::msg)?;
+    let (status, body) = asked.map_err(|error| anyhow!("{error}; {IS_IT}"))?;
     let text = String::from_utf8_lossy(&body).into_owned();
     if status.is_success() {
         return Ok(text);
@@ -124,7 +158,7 @@ async fn over_http(authority: &str, path: &str) -> anyhow::Result<String> {
     let said = |field: &str| said.as_ref()?.get("error")?.get(field)?.as_str();
     match (said("reason"), said("remedy")) {
         (Some(reason), Some(remedy)) => bail!("it says {status}: {reason:?}; {remedy:?}"),
-        _ => bail!("it says {status}"),
+        _ => bail!("it says {status}; {IS_IT}"),
     }
 }
 
@@ -147,6 +181,7 @@ mod tests {
         let cases = [
             ("http://127.0.0.1:9153", url("127.0.0.1:9153", "")),
             ("http://[::1]:9153/", url("[::1]:9153", "")),
+            ("http://[::1]", url("[::1]:9153", "")),
             ("http://dns.example/globaldns/", url("dns.example:9153", "/globaldns")),
             ("istio-system/globaldns", service("istio-system", "globaldns", "9153")),
             ("a/b:metrics", service("a", "b", "metrics")),
@@ -154,10 +189,28 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(Server::parse(text).expect(text), expected);
         }
-        for text in ["https://a:1", "http://", "globaldns", "a/b/c", "/b", "a/", "a/b:c d", "http://u@h:1"] {
+        for (text, why) in [
+            ("https://a:1", "http only"),
+            ("http://", "no address"),
+            ("http://:9153", "no address"),
+            ("http://127.0.0.1:99999", "port \"99999\""),
+            ("http://a:0", "port \"0\""),
+            ("http://[::1]:x", "port \"x\""),
+            ("http://::1:9153", "in brackets"),
+            ("http://a:1/?x=1", "behind the address"),
+            ("globaldns", "neither"),
+            ("a/b/c", "\"b/c\" is not the name"),
+            ("/b", "\"\" is not a namespace"),
+            ("Istio/b", "\"Istio\" is not a namespace"),
+            ("a/", "\"\" is not the name"),
+            ("a/b:c d", "port \"c d\""),
+            ("a/b:99999", "port \"99999\""),
+        ] {
             let error = Server::parse(text).expect_err(text).to_string();
-            assert!(error.contains("write http://ADDRESS:PORT"), "{error}");
+            assert!(error.contains("write http://ADDRESS:PORT") && error.contains(why), "{error}");
         }
+        let error = Server::parse("http://u:secret@h:1").expect_err("a password").to_string();
+        assert!(!error.contains("secret") && error.contains("…@h:1"), "{error}");
     }
 
     /// [I1] Whatever somebody asks about arrives as it is.

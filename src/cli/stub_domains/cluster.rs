@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use kube::Client;
 
 use self::print::{Progress, for_programs, print_answers, print_plan, print_state};
-use super::{Output, StubArgs, Target, print};
+use super::{Output, StubArgs, Target, called, print};
 use crate::config::{ConfigError, host_name};
 use crate::stub::Stub;
 use crate::stub::engine::{self, Engine, Right, Seen, Settings};
@@ -301,7 +301,7 @@ impl Apply {
             let seen = session.settle(&self.write).await?;
             session.print(&seen, self.write.dry_run)?;
             if self.write.waits() {
-                seen.iter().filter_map(unproved).for_each(|line| eprintln!("{line}"));
+                seen.iter().filter_map(unproved).for_each(|line| called::tell(&line));
             }
             if !self.write.waits() {
                 let stopped = seen.iter().any(|layer| {
@@ -330,19 +330,19 @@ impl Remove {
             let record = session.writer.load().await?.record;
             let orphans = orphans(&record, &places);
             orphans.iter().for_each(|place| {
-                eprintln!(
+                called::tell(&format!(
                     "{place}: written by us, but cluster DNS no longer reads it; look there for our zones and take \
-                     them out by hand, if they are left"
-                );
+                     them out by hand, if they are left\n"
+                ));
             });
             let good = orphans.is_empty() && seen.iter().all(|layer| layer.entry.state.is_good());
             let remembered = if good && self.write.waits() { session.forgotten(&seen).await } else { None };
             if let Some(still) = &remembered {
-                eprintln!(
+                called::tell(&format!(
                     "cluster DNS has not forgotten us: {still} after {} s; leave the Service of globaldns until \
-                     `globaldns stub-domains status` says otherwise, or restart the pods of cluster DNS",
+                     `globaldns stub-domains status` says otherwise, or restart the pods of cluster DNS\n",
                     FORGET_LIMIT.as_secs()
-                );
+                ));
             }
             let left = !good || remembered.is_some();
             Ok(ExitCode::from(u8::from(left && !self.write.dry_run)))
@@ -412,11 +412,11 @@ impl Session {
         }
         drop(progress);
         if last.is_none() {
-            eprintln!(
+            called::tell(&format!(
                 "no endpoint of cluster DNS can be asked from here, so it is not known whether it has forgotten us; \
-                 it does so within about {} s",
+                 it does so within about {} s\n",
                 FORGET_LIMIT.as_secs()
-            );
+            ));
         }
         last
     }
@@ -429,7 +429,7 @@ fn unproved(seen: &Seen) -> Option<String> {
     }
     Some(format!(
         "{}: the edit stays, but is not proved: {}; prove it from a pod (kubectl exec … -- globaldns stub-domains \
-         apply), or take it out with `globaldns stub-domains remove`",
+         apply), or take it out with `globaldns stub-domains remove`\n",
         seen.planned.layer.place.name(),
         seen.entry.message
     ))

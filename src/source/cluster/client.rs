@@ -30,13 +30,15 @@ const FIRST_TRY: Duration = Duration::from_secs(2);
 pub enum AccessError {
     /// Neither in a pod nor is there a kubeconfig.
     #[error(
-        "no cluster to watch: not running in a pod ({in_cluster}), and no usable kubeconfig ({kubeconfig}); give --kubeconfig, or serve files with --file"
+        "no cluster to contact: not running in a pod ({in_cluster}), and no usable kubeconfig ({kubeconfig}); give --kubeconfig{instead}"
     )]
     None {
         /// Why not by the pod's ServiceAccount.
         in_cluster: String,
         /// Why not by a kubeconfig.
         kubeconfig: String,
+        /// What else a command can be given.
+        instead: &'static str,
     },
     /// The kubeconfig named by a flag.
     #[error("cannot use the kubeconfig{}: {error}; check --kubeconfig and --context", path.as_ref().map(|p| format!(" {}", p.display())).unwrap_or_default())]
@@ -52,6 +54,16 @@ pub enum AccessError {
     /// The plug-in was run, and failed. It may need what is away at the moment.
     #[error("no credentials for the API server: {0}; run the command of the kubeconfig's user by hand")]
     Credentials(String),
+}
+
+impl AccessError {
+    /// The same, with what a command can do without a cluster: the end of its message.
+    pub fn with(mut self, other: &'static str) -> AccessError {
+        if let AccessError::None { instead, .. } = &mut self {
+            *instead = other;
+        }
+        self
+    }
 }
 
 impl From<kube::Error> for AccessError {
@@ -165,6 +177,7 @@ impl Access {
                 Err(in_cluster) => from_kubeconfig.await.map_err(|kubeconfig| AccessError::None {
                     in_cluster: in_cluster.to_string(),
                     kubeconfig,
+                    instead: "",
                 })?,
             }
         };

@@ -213,7 +213,7 @@ fn changes_are_followed_and_broken_files_keep_their_last_good_content() {
     w.write("d/a.yaml", "a: [");
     wait_for("a finding", || w.findings().len() == 1);
     assert!(w.findings()[0].starts_with("error [file-unreadable] "), "{:?}", w.findings());
-    assert!(w.findings()[0].contains("a.yaml:1:") && w.findings()[0].contains("last good content"));
+    assert!(w.findings()[0].contains("line 1, column ") && w.findings()[0].contains("last good content"));
     assert!(!w.status.is_up());
     assert_eq!(w.hosts()[0], "a.global=240.0.0.12");
     // Named files that vanish are hidden, not deleted.

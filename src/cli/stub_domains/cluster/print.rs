@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use serde_json::json;
 
-use super::super::Output;
+use super::super::{Output, called};
 use crate::stub::engine::Seen;
 use crate::stub::plan::Outcome;
 use crate::stub::probe::Asked;
@@ -23,13 +23,13 @@ impl Progress {
 
     pub(super) fn say(&mut self, text: &str) {
         if self.terminal {
-            eprint!("\r\x1b[2K{text}");
+            called::tell(&format!("\r\x1b[2K{text}"));
             return;
         }
         // Without the seconds it is the same news.
         let news = text.rsplit_once(" (").map_or(text, |(news, _)| news);
         if self.last != news {
-            eprintln!("{text}");
+            called::tell(&format!("{text}\n"));
             self.last = news.to_owned();
         }
     }
@@ -38,7 +38,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.terminal {
-            eprint!("\r\x1b[2K");
+            called::tell("\r\x1b[2K");
         }
     }
 }
