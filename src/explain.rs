@@ -20,7 +20,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use cause::Cause;
-pub use near::Near;
+pub use near::{Near, Of};
 pub use question::Question;
 pub use reply::Reply;
 
