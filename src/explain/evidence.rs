@@ -6,7 +6,7 @@ use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 
 use super::cause::Cause;
-use super::further::Beside;
+use super::further::{self, Beside};
 use super::near::{self, Comparison, Fit, Near, Of};
 use super::question::Question;
 use super::reply::{self, Reply};
@@ -24,7 +24,7 @@ use crate::zone::answer::{Answers, Family};
 use crate::zone::{Found, Host, Zone};
 
 /// Entries of one host, addresses of an entry, findings of each kind, unserved hosts, and names below a name that are told.
-const MOST: usize = 20;
+pub(super) const MOST: usize = 20;
 /// Hosts that are or match one name that are told.
 const MOST_LEVELS: usize = 8;
 /// Characters of a host that no name is as long as.
@@ -277,7 +277,7 @@ impl<'s> Evidence<'s> {
                 Some(_) => Vec::new(),
                 None => zones.iter().take(MOST).map(|zone| zone.apex().to_string()).collect(),
             },
-            ttl: answering.and_then(|level| self.ttl(level)),
+            ttl: further::ttl(&self).or_else(|| answering.and_then(|level| self.ttl(level))),
             changed: self.changed(answering),
             hosts: self.levels.iter().enumerate().map(|(at, level)| self.host_facts(at, level)).collect(),
             unserved: self.unserved.iter().map(|(_, unserved)| unserved_facts(unserved)).collect(),

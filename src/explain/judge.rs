@@ -3,6 +3,8 @@
 //! The order is that of what somebody would look at first: the question itself, an entry that has just this host, what a
 //! client may have made of the name, wildcards, a name that was meant instead; and only then that nobody has it.
 
+use std::net::IpAddr;
+
 use hickory_proto::rr::RecordType;
 
 use super::Remedy;
@@ -10,6 +12,7 @@ use super::cause::Cause;
 use super::evidence::{self, Evidence, Level, Sight, object};
 use super::further;
 use super::near::{Fit, Of};
+use super::question;
 use crate::entry::EntryId;
 use crate::finding::Code;
 use crate::index::{Bearing, Inspected, Standing, UnservedHost};
@@ -48,7 +51,7 @@ impl Remedy {
         Remedy { ask: Some(name.to_owned()), ..Remedy::text(text) }
     }
 
-    fn change(id: &EntryId, field: &str, text: impl Into<String>) -> Remedy {
+    pub(super) fn change(id: &EntryId, field: &str, text: impl Into<String>) -> Remedy {
         Remedy { object: object(id), field: Some(field.to_owned()), ..Remedy::text(text) }
     }
 
@@ -89,7 +92,22 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
 
 fn invalid(evidence: &Evidence<'_>) -> Verdict {
     let why = evidence.question.name.as_ref().err().cloned().unwrap_or_default();
+    let (text, types) = (&evidence.question.text, &evidence.question.types);
     let remedy = match &evidence.question.meant {
+        Some(meant) if text.parse::<IpAddr>().is_ok() => {
+            let meant = meant.to_string();
+            Remedy {
+                flag: (!types.contains(&RecordType::PTR)).then(|| "--type PTR".to_owned()),
+                ..Remedy::ask(
+                    &meant,
+                    format!("ask for PTR of {meant}, which has the hosts with this address (D22)"),
+                )
+            }
+        }
+        None if text.contains(question::is_foreign) => Remedy::text(
+            "ask for the name as clients do, and as spec.hosts has to list it: with letters a to z, digits and hyphens, other \
+             letters in punycode, as xn--mnchen-3ya (RFC 3492)",
+        ),
         Some(meant) => {
             let meant = meant.to_string();
             Remedy::ask(&meant, format!("ask for {meant}, if that is the name in it"))
@@ -552,6 +570,9 @@ fn outside(evidence: &Evidence<'_>, name: &Name) -> Verdict {
     };
     if let Some((_, unserved)) = evidence.unserved.first() {
         return not_served(evidence, unserved, name);
+    }
+    if let Some(verdict) = further::not_reversed(evidence, name) {
+        return verdict;
     }
     let cluster = zones.cluster_domain();
     // A letter or a label is no slip in a name that is right for somebody else.

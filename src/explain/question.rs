@@ -6,6 +6,7 @@ use hickory_proto::rr::RecordType;
 
 use crate::limits;
 use crate::wire::name::{Name, NameError};
+use crate::zone::reverse;
 
 /// Characters of a name that are told; more than any name has.
 const LONGEST: usize = 300;
@@ -77,19 +78,32 @@ pub(super) fn parse(text: &str) -> Result<Name, String> {
     }
 }
 
-/// The name in a text that is more than a name: in a URL, with a port, with blanks, quotes or too many dots.
+/// The name in a text that is more than a name: in a URL, with a port, with blanks, quotes or too many dots; and an
+/// address's.
 pub(super) fn tidy(text: &str) -> Option<Name> {
+    if let Ok(address) = text.parse() {
+        return Some(reverse::name_of(address));
+    }
     let text = limits::shorten(text, LONGEST);
     let host = text.split_once("://").map_or(&*text, |(_, rest)| rest);
     let host = host.split(['/', '?', '#']).next()?;
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     let host = host.split_once(':').map_or(host, |(host, _)| host);
+    // Without a letter it is another name.
+    if host.contains(is_foreign) {
+        return None;
+    }
     let labels = host.split(['.', '。']).map(|label| {
         let kept = label.chars().filter(|c| c.is_ascii_alphanumeric() || ['-', '_'].contains(c));
         kept.collect::<String>()
     });
     let labels: Vec<String> = labels.filter(|label| !label.is_empty()).collect();
     parse(&labels.join(".")).ok()
+}
+
+/// A letter or digit that a name has only in punycode.
+pub(super) fn is_foreign(c: char) -> bool {
+    !c.is_ascii() && c.is_alphanumeric()
 }
 
 #[cfg(test)]
@@ -114,9 +128,13 @@ mod tests {
             assert!(question.name.is_err(), "{text}");
             assert_eq!(question.meant.map(|name| name.to_string()).as_deref(), Some(meant), "{text}");
         }
-        for text in ["", "..", "240.0.0.1", "::1", "***"] {
-            assert!(Question::new(text, &[]).is_ok_and(|question| question.name.is_err()), "{text}");
+        for text in ["", "..", "***", "ünï.global"] {
+            let question = Question::new(text, &[]).expect("no types");
+            assert!(question.name.is_err() && question.meant.is_none(), "{text}");
         }
+        let address = Question::new("240.0.0.1", &[]).expect("no types");
+        assert!(address.name.is_err());
+        assert_eq!(address.meant.map(|name| name.to_string()).as_deref(), Some("1.0.0.240.in-addr.arpa"));
         for text in ["Echo.Default.GLOBAL.", "*.bar.global", "_x._tcp.a.global"] {
             assert!(Question::new(text, &[]).is_ok_and(|question| question.name.is_ok()), "{text}");
         }

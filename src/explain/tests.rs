@@ -56,7 +56,8 @@ impl World {
     fn explain_within(&self, name: &str, types: &[&str], budget: usize) -> Explanation {
         let types: Vec<String> = types.iter().map(|rtype| (*rtype).to_owned()).collect();
         let question = Question::new(name, &types).expect("types");
-        explain(&Subject { index: &self.index, responder: &self.responder, serving: true, budget }, &question)
+        let (index, responder) = (&self.index, &self.responder);
+        explain(&Subject { index, responder, serving: true, services: false, budget }, &question)
     }
 }
 
