@@ -174,9 +174,12 @@ impl<'s> Evidence<'s> {
             Name::parse(suffix)
                 .is_ok_and(|suffix| table.zones().covering(suffix.wire()).is_some_and(|(_, at)| at == 0))
         };
+        // A name that is right for somebody else has no slip in its letters.
+        let in_cluster = table.zones().cluster_domain().covers(name);
         // A host that is not served has somebody who knows whose it is.
         let mut insert = |host: &str, wildcard: bool, of: Option<&dyn Fn() -> Option<Of>>| {
-            if let Some((how, letters, name)) = compare.compare(host.as_bytes(), wildcard)
+            if !in_cluster
+                && let Some((how, letters, name)) = compare.compare(host.as_bytes(), wildcard)
                 && !(wildcard && is_apex(host))
             {
                 found.insert(Near { how, letters, name, served: of.is_none(), of: of.and_then(|of| of()) });

@@ -159,9 +159,9 @@ fn no_such_address(name: &Name) -> Verdict {
 pub(super) fn not_reversed(evidence: &Evidence<'_>, name: &Name) -> Option<Verdict> {
     let addresses = reverse::addresses(name.wire())?;
     let (address, last) = (*addresses.start(), *addresses.end());
-    // Ranges that meshes take VIPs from, else as little as there may be.
+    // What only meshes take addresses from, else a network that may be somebody's alone.
     let length = match address {
-        IpAddr::V4(v4) if v4.octets()[0] >= 240 || v4.octets()[0] == 10 => 8,
+        IpAddr::V4(v4) if v4.octets()[0] >= 240 => 8,
         IpAddr::V4(_) => 24,
         IpAddr::V6(_) => 64,
     };
@@ -183,25 +183,26 @@ pub(super) fn not_reversed(evidence: &Evidence<'_>, name: &Name) -> Option<Verdi
             first = Some(host.name);
         }
     });
-    let what = if address == last {
-        format!("the address {address}")
-    } else {
-        format!("addresses from {address} to {last}")
+    let (what, with) = match address == last {
+        true => (format!("the address {address}"), "it"),
+        false => (format!("addresses from {address} to {last}"), "one of them"),
     };
     let (why, remedy) = match first {
         Some(host) => (
-            format!("{host} is answered with it"),
+            format!("{host} is answered with {with}"),
             Remedy::flag(
                 &flag,
                 format!(
-                    "serve the names of the range that VIPs are taken from, as with {flag}, and add its zone to the stub domains of cluster DNS"
+                    "serve the names of the range that VIPs are taken from, as with {flag}, and add its zone to the stub \
+                     domains of cluster DNS"
                 ),
             ),
         ),
         None => (
-            "no host is answered with it".to_owned(),
+            format!("no exact host is answered with {with}"),
             Remedy::text(format!(
-                "ask the server of these names; if VIPs are taken from there, serve the range with --reverse, such as {flag}"
+                "ask the server of these names; if VIPs are taken from there, serve the range with --reverse, such as \
+                 {flag}"
             )),
         ),
     };

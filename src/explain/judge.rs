@@ -574,14 +574,10 @@ fn outside(evidence: &Evidence<'_>, name: &Name) -> Verdict {
     if let Some(verdict) = further::not_reversed(evidence, name) {
         return verdict;
     }
-    let cluster = zones.cluster_domain();
-    // A letter or a label is no slip in a name that is right for somebody else.
-    let slip = evidence.near.first().is_some_and(|near| near.how >= Cause::LabelsSwapped);
-    if !(slip && cluster.covers(name))
-        && let Some(verdict) = meant(evidence)
-    {
+    if let Some(verdict) = meant(evidence) {
         return verdict;
     }
+    let cluster = zones.cluster_domain();
     if cluster.covers(name) {
         return Verdict::new(
             Cause::ClusterName,

@@ -20,7 +20,7 @@ pub struct Question {
     pub text: String,
     /// The name, or why it is none.
     pub name: Result<Name, String>,
-    /// The name that may have been meant, where it is none.
+    /// The name that may have been meant, where it is none: an address's, or one in the text.
     pub meant: Option<Name>,
     /// At least one.
     pub types: Vec<RecordType>,
@@ -43,7 +43,11 @@ impl Question {
             return Err(format!("{} types are too many; ask for {MOST_TYPES} at a time", read.len()));
         }
         let name = parse(text);
-        let meant = if name.is_ok() { None } else { tidy(text) };
+        let meant = match text.parse() {
+            Ok(address) => Some(reverse::name_of(address)),
+            Err(_) if name.is_err() => tidy(text),
+            Err(_) => None,
+        };
         Ok(Question { text: limits::shorten(text, LONGEST), name, meant, types: read })
     }
 }
@@ -78,12 +82,8 @@ pub(super) fn parse(text: &str) -> Result<Name, String> {
     }
 }
 
-/// The name in a text that is more than a name: in a URL, with a port, with blanks, quotes or too many dots; and an
-/// address's.
+/// The name in a text that is more than a name: in a URL, with a port, with blanks, quotes or too many dots.
 pub(super) fn tidy(text: &str) -> Option<Name> {
-    if let Ok(address) = text.parse() {
-        return Some(reverse::name_of(address));
-    }
     let text = limits::shorten(text, LONGEST);
     let host = text.split_once("://").map_or(&*text, |(_, rest)| rest);
     let host = host.split(['/', '?', '#']).next()?;
