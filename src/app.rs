@@ -395,6 +395,7 @@ fn api(pages: &Pages, core: &Core, metrics: &Arc<Metrics>, responder: &Arc<Respo
         metrics: metrics.clone(),
         readiness: core.readiness.clone(),
         index: core.index.clone(),
+        services: core.rules.services,
         responder: responder.clone(),
         hosts: Arc::new(pages.hosts.clone()),
         instance,

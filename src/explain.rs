@@ -20,7 +20,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use cause::Cause;
-pub use near::Near;
+pub use near::{Near, Of};
 pub use question::Question;
 pub use reply::Reply;
 
@@ -40,6 +40,8 @@ pub struct Subject<'s> {
     pub responder: &'s Responder,
     /// Whether this is a server that answers others: then the zones have a history.
     pub serving: bool,
+    /// Whether hosts have services (`--srv`).
+    pub services: bool,
     /// [`BUDGET`], or less.
     pub budget: usize,
 }

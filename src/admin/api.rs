@@ -54,6 +54,8 @@ pub struct Api {
     pub readiness: Readiness,
     /// Names, entries, findings.
     pub index: Arc<Index>,
+    /// Whether hosts have services (`--srv`).
+    pub services: bool,
     /// What answers, for explanations.
     pub responder: Arc<Responder>,
     /// Under which names it may be asked for.

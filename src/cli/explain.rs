@@ -96,7 +96,8 @@ async fn here(config: &TableConfig, question: &Question) -> anyhow::Result<Expla
         nsid: Vec::new(),
     };
     let responder = Responder::new(index.table().clone(), settings, service);
-    let subject = Subject { index: &index, responder: &responder, serving: false, budget: explain::BUDGET };
+    let (services, budget) = (config.rules.services, explain::BUDGET);
+    let subject = Subject { index: &index, responder: &responder, serving: false, services, budget };
     let mut explanation = explain::explain(&subject, question);
     if let Some(zone) = explanation.zone.as_ref().map(|zone| zone.name.clone()) {
         explanation.forwarding = Some(match &access {

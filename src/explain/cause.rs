@@ -77,7 +77,7 @@ causes! {
     ApexWildcard "apex-wildcard",
     /// An entry wants a name of the zone's own (D5, D18).
     HostReserved "host-reserved",
-    /// The entry's host is no DNS name (H1).
+    /// The entry's host is no DNS name (H1), or its hosts are no list (S5).
     HostInvalid "host-invalid",
     /// The entry's host is a placeholder that nobody filled in (H1).
     HostPlaceholder "host-placeholder",

@@ -6,8 +6,8 @@ use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 
 use super::cause::Cause;
-use super::further::Beside;
-use super::near::{self, Comparison, Fit, Near};
+use super::further::{self, Beside};
+use super::near::{self, Comparison, Fit, Near, Of};
 use super::question::Question;
 use super::reply::{self, Reply};
 use super::{
@@ -24,7 +24,7 @@ use crate::zone::answer::{Answers, Family};
 use crate::zone::{Found, Host, Zone};
 
 /// Entries of one host, addresses of an entry, findings of each kind, unserved hosts, and names below a name that are told.
-const MOST: usize = 20;
+pub(super) const MOST: usize = 20;
 /// Hosts that are or match one name that are told.
 const MOST_LEVELS: usize = 8;
 /// Characters of a host that no name is as long as.
@@ -186,34 +186,48 @@ impl<'s> Evidence<'s> {
         let resolves = self.resolves();
         let mut found = near::Found::default();
         let mut compare = Comparison::new(name, self.zone.map(|(zone, _)| zone));
-        let mut insert = |host: &str, wildcard: bool, served: bool| {
-            if let Some((how, letters, name)) = compare.compare(host.as_bytes(), wildcard) {
-                found.insert(Near { how, letters, name, served });
+        // What lies below a wildcard at an apex is any name, so none is near it.
+        let is_apex = |suffix: &str| {
+            Name::parse(suffix)
+                .is_ok_and(|suffix| table.zones().covering(suffix.wire()).is_some_and(|(_, at)| at == 0))
+        };
+        // A name that is right for somebody else has no slip in its letters.
+        let in_cluster = table.zones().cluster_domain().covers(name);
+        // A host that is not served has somebody who knows whose it is.
+        let mut insert = |host: &str, wildcard: bool, of: Option<&dyn Fn() -> Option<Of>>| {
+            if !in_cluster
+                && let Some((how, letters, name)) = compare.compare(host.as_bytes(), wildcard)
+                && !(wildcard && is_apex(host))
+            {
+                found.insert(Near { how, letters, name, served: of.is_none(), of: of.and_then(|of| of()) });
             }
         };
         // Of each fit as many as are told in all.
         let (mut unserved, mut matching) = (Vec::new(), [0; 3]);
-        let wants = |host: &str, code: Code| {
+        let look = |host: &str, code: Code, whole: &dyn Fn() -> UnservedHost| {
             if let Some(fit) = near::fit(host, code, name, &text) {
                 let of_fit: &mut usize = &mut matching[fit as usize];
                 *of_fit += 1;
-                return *of_fit <= MOST;
-            }
-            if !resolves && host.len() <= LONGEST_HOST {
+                if *of_fit <= MOST {
+                    unserved.push((fit, whole()));
+                }
+            } else if !resolves && host.len() <= LONGEST_HOST && code != Code::HostReserved {
+                let of = || {
+                    let UnservedHost { id, field, host, .. } = whole();
+                    Some(Of { host, object: id.to_string(), field })
+                };
                 let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-                insert(host.strip_prefix("*.").unwrap_or(&host), host.starts_with("*."), false);
+                insert(host.strip_prefix("*.").unwrap_or(&host), host.starts_with("*."), Some(&of));
             }
-            false
         };
-        if !index.unserved(budget, wants, &mut unserved) {
+        if !index.unserved(budget, look) {
             self.incomplete.push(format!("only the first {budget} hosts that are not served were looked at"));
         }
         let matching: usize = matching.iter().sum();
         if matching > MOST {
             self.incomplete.push(format!("{} more hosts that are not served match", matching - MOST));
         }
-        let fit = |host: UnservedHost| Some((near::fit(&host.host, host.code, name, &text)?, host));
-        self.unserved = unserved.into_iter().filter_map(fit).collect();
+        self.unserved = unserved;
         // The index has no order of its own.
         self.unserved.sort_by(|(fit, a), (other, b)| (fit, &a.id, &a.field).cmp(&(other, &b.id, &b.field)));
         self.unserved.truncate(MOST);
@@ -234,7 +248,7 @@ impl<'s> Evidence<'s> {
                 }
                 host_text.push_str(&String::from_utf8_lossy(label));
             }
-            insert(&host_text, host.wildcard, true);
+            insert(&host_text, host.wildcard, None);
             let is_below = || name.covers(&host.name) && (host.wildcard || host.name != *name);
             if below && self.below.len() < MOST && is_below() {
                 self.below.push(host.to_string());
@@ -246,7 +260,12 @@ impl<'s> Evidence<'s> {
         }
         let (unanswered, whole) = index.unanswered_hosts(budget);
         for host in unanswered {
-            insert(&host.name.to_string(), host.wildcard, false);
+            let of = || {
+                let claim = index.inspect(&host, 1).0.into_iter().next()?;
+                let field = format!("spec.hosts[{}]", claim.field);
+                Some(Of { host: host.to_string(), object: claim.id.to_string(), field })
+            };
+            insert(&host.name.to_string(), host.wildcard, Some(&of));
         }
         if !whole {
             self.incomplete.push(format!(
@@ -278,7 +297,7 @@ impl<'s> Evidence<'s> {
                 Some(_) => Vec::new(),
                 None => zones.iter().take(MOST).map(|zone| zone.apex().to_string()).collect(),
             },
-            ttl: answering.and_then(|level| self.ttl(level)),
+            ttl: further::ttl(&self).or_else(|| answering.and_then(|level| self.ttl(level))),
             changed: self.changed(answering),
             hosts: self.levels.iter().enumerate().map(|(at, level)| self.host_facts(at, level)).collect(),
             unserved: self.unserved.iter().map(|(_, unserved)| unserved_facts(unserved)).collect(),
@@ -460,6 +479,7 @@ pub(super) fn why_unserved(unserved: &UnservedHost) -> String {
         Code::ExportNotPublic => {
             "its entry is not exported to every namespace, and --public-only is set (O5)".to_owned()
         }
+        Code::FieldType => "spec.hosts is a text and no list, so it is ignored (S5)".to_owned(),
         Code::ResolutionNoneSkipped => {
             "its entry has resolution NONE, and --skip-resolution-none is set (A5)".to_owned()
         }
@@ -482,7 +502,7 @@ impl Cause {
             Code::HostNotOwner => Cause::NotOwner,
             Code::HostApexWildcard => Cause::ApexWildcard,
             Code::HostReserved => Cause::HostReserved,
-            Code::HostInvalid => Cause::HostInvalid,
+            Code::HostInvalid | Code::FieldType => Cause::HostInvalid,
             Code::Placeholder => Cause::HostPlaceholder,
             _ => Cause::HostOutsideZones,
         }

@@ -3,13 +3,16 @@
 //! The order is that of what somebody would look at first: the question itself, an entry that has just this host, what a
 //! client may have made of the name, wildcards, a name that was meant instead; and only then that nobody has it.
 
+use std::net::IpAddr;
+
 use hickory_proto::rr::RecordType;
 
 use super::Remedy;
 use super::cause::Cause;
 use super::evidence::{self, Evidence, Level, Sight, object};
 use super::further;
-use super::near::Fit;
+use super::near::{Fit, Of};
+use super::question;
 use crate::entry::EntryId;
 use crate::finding::Code;
 use crate::index::{Bearing, Inspected, Standing, UnservedHost};
@@ -20,10 +23,9 @@ use crate::wire::rtype;
 use crate::zone::answer::Family;
 use crate::zone::{Host, NS_LABELS, Zone};
 
-/// Top-level domains of which many people own a part: nobody is told to serve all of one. Those of countries have two
-/// letters.
-const PUBLIC: [&str; 14] =
-    ["com", "net", "org", "edu", "gov", "mil", "int", "info", "biz", "io", "dev", "app", "cloud", "local"];
+/// Suffixes beside the public ones of which many people use a part, so nobody is told to serve all of one (RFC 6762, RFC
+/// 8375, and what ICANN keeps for private networks).
+const SHARED: [&str; 3] = ["internal", "local", "home.arpa"];
 
 /// What is said first.
 pub(super) struct Verdict {
@@ -49,7 +51,7 @@ impl Remedy {
         Remedy { ask: Some(name.to_owned()), ..Remedy::text(text) }
     }
 
-    fn change(id: &EntryId, field: &str, text: impl Into<String>) -> Remedy {
+    pub(super) fn change(id: &EntryId, field: &str, text: impl Into<String>) -> Remedy {
         Remedy { object: object(id), field: Some(field.to_owned()), ..Remedy::text(text) }
     }
 
@@ -90,7 +92,22 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
 
 fn invalid(evidence: &Evidence<'_>) -> Verdict {
     let why = evidence.question.name.as_ref().err().cloned().unwrap_or_default();
+    let (text, types) = (&evidence.question.text, &evidence.question.types);
     let remedy = match &evidence.question.meant {
+        Some(meant) if text.parse::<IpAddr>().is_ok() => {
+            let meant = meant.to_string();
+            Remedy {
+                flag: (!types.contains(&RecordType::PTR)).then(|| "--type PTR".to_owned()),
+                ..Remedy::ask(
+                    &meant,
+                    format!("ask for PTR of {meant}, which has the hosts with this address (D22)"),
+                )
+            }
+        }
+        None if text.contains(question::is_foreign) => Remedy::text(
+            "ask for the name as clients do, and as spec.hosts has to list it: with letters a to z, digits and hyphens, other \
+             letters in punycode, as xn--mnchen-3ya (RFC 3492)",
+        ),
         Some(meant) => {
             let meant = meant.to_string();
             Remedy::ask(&meant, format!("ask for {meant}, if that is the name in it"))
@@ -478,6 +495,9 @@ fn not_served(evidence: &Evidence<'_>, unserved: &UnservedHost, name: &Name) -> 
             "spec.resolution",
             format!("set spec.resolution of {id} to STATIC or DNS, or run without --skip-resolution-none"),
         ),
+        Code::FieldType => {
+            Remedy::change(id, &unserved.field, format!("write spec.hosts of {id} as a list: [{host:?}]"))
+        }
         Code::HostApexWildcard => Remedy {
             object: object(id),
             field: Some(unserved.field.clone()),
@@ -531,17 +551,11 @@ fn zone_for(host: &str) -> String {
         Some(suffix) => (true, suffix),
         None => (false, host.as_str()),
     };
-    let labels: Vec<&str> = host.split('.').collect();
-    let last = labels.last().copied().unwrap_or_default();
-    let public = last.len() == 2 || PUBLIC.contains(&last);
-    match labels.len() {
-        // A wildcard at the apex of its zone is not served (H5).
-        2.. if wildcard && !public => labels[1..].join("."),
-        _ if wildcard => host.to_owned(),
-        // name.namespace.suffix, as multi-cluster meshes have it.
-        3.. if !public => labels[2..].join("."),
-        _ => host.to_owned(),
-    }
+    // Below a public suffix, what is above the host is somebody's.
+    let public = psl::suffix(host.as_bytes()).is_some_and(|suffix| suffix.is_known());
+    // A wildcard at the apex of its zone is not served (H5). Else name.namespace.suffix, as multi-cluster meshes have it.
+    let zone = host.splitn(if wildcard { 2 } else { 3 }, '.').nth(if wildcard { 1 } else { 2 });
+    zone.filter(|zone| !public && !SHARED.contains(zone)).unwrap_or(host).to_owned()
 }
 
 fn first_zone(evidence: &Evidence<'_>) -> String {
@@ -552,8 +566,15 @@ fn first_zone(evidence: &Evidence<'_>) -> String {
 /// D8.
 fn outside(evidence: &Evidence<'_>, name: &Name) -> Verdict {
     let zones = evidence.subject.index.table().zones();
+    let listed = |between: &str| {
+        let zones = zones.iter().filter(|zone| !zone.is_reverse()).take(5);
+        zones.map(|zone| zone.apex().to_string()).collect::<Vec<_>>().join(between)
+    };
     if let Some((_, unserved)) = evidence.unserved.first() {
         return not_served(evidence, unserved, name);
+    }
+    if let Some(verdict) = further::not_reversed(evidence, name) {
+        return verdict;
     }
     if let Some(verdict) = meant(evidence) {
         return verdict;
@@ -565,15 +586,14 @@ fn outside(evidence: &Evidence<'_>, name: &Name) -> Verdict {
             format!(
                 "the name lies in the cluster's own domain {cluster}, which cluster DNS answers and this server never does (Z2)"
             ),
-            Remedy::text(format!("ask cluster DNS; names of other clusters end in {}", first_zone(evidence))),
+            Remedy::text(format!("ask cluster DNS; names of other clusters end in {}", listed(" or "))),
         );
     }
-    let listed: Vec<String> = zones.iter().take(5).map(|zone| zone.apex().to_string()).collect();
     Verdict::new(
         Cause::OutsideZones,
         format!(
             "no zone covers the name (the zones are {}), and no entry has it: it is refused (D8)",
-            listed.join(", ")
+            listed(", ")
         ),
         Remedy::text(
             "ask the server of that name; if it is to be answered here, write a ServiceEntry with the host and add its zone with --zone",
@@ -585,12 +605,24 @@ fn outside(evidence: &Evidence<'_>, name: &Name) -> Verdict {
 fn meant(evidence: &Evidence<'_>) -> Option<Verdict> {
     let near = evidence.near.first()?;
     let (name, meant) = (&evidence.question.text, &near.name);
-    let exists = if near.served { "exists" } else { "is the host of an entry, and is not served either" };
+    let exists = match &near.of {
+        _ if near.served => "exists".to_owned(),
+        Some(Of { host, object, .. }) if host.starts_with("*.") => {
+            format!("matches the host {host} of {object}, which is not served")
+        }
+        of => {
+            let object = of.as_ref().map_or("an entry", |of| &of.object);
+            format!("is the host of {object}, and is not served either")
+        }
+    };
     let why = match near.how {
         Cause::ZoneMissing => format!("{name} has no zone at its end; {meant} {exists}"),
         Cause::OtherZone => format!("nobody has {name}; in another zone {meant} {exists}"),
         Cause::SvcInName => format!("{name} has svc or the cluster domain in it; {meant} {exists}"),
-        Cause::SearchPath => format!("{name} has its zone twice; {meant} {exists}"),
+        Cause::SearchPath => format!(
+            "a client's search path has put names of the cluster behind {meant}, which {exists}: a resolver does so with names \
+             of fewer dots than its ndots says (5 in pods), and goes on to the name itself"
+        ),
         Cause::LabelsSwapped => {
             format!("nobody has {name}; with two labels in the other order {meant} {exists}")
         }
@@ -598,12 +630,30 @@ fn meant(evidence: &Evidence<'_>) -> Option<Verdict> {
         Cause::LabelMissing => format!("nobody has {name}; with one label more {meant} {exists}"),
         _ => format!("nobody has {name}; {meant} differs in {} of its letters and {exists}", near.letters),
     };
-    let otherwise = if near.served { "write a ServiceEntry with the host" } else { "correct the entry's" };
-    Some(Verdict::new(
-        near.how,
-        why,
-        Remedy::ask(meant, format!("ask for {meant}, if that is meant; else {otherwise}")),
-    ))
+    let remedy = match &near.of {
+        // Whether it would be answered with this host is for its entry to say, so it is asked for afterwards.
+        Some(Of { host, object, field }) => Remedy {
+            object: Some(object.clone()),
+            field: Some(field.clone()),
+            ..Remedy::text(format!(
+                "correct {field} of {object}, {host}, {} {name}; if {meant} is meant, globaldns explain {meant} tells why it is \
+                 not served",
+                if host.starts_with("*.") { "so that it matches" } else { "to" }
+            ))
+        },
+        None if near.how == Cause::SearchPath => Remedy::ask(
+            meant,
+            format!(
+                "ask for {meant}, with a dot at its end where the client allows it; else nothing, as the client's next tries \
+                 come to it"
+            ),
+        ),
+        None => Remedy::ask(
+            meant,
+            format!("ask for {meant}, if that is meant; else write a ServiceEntry with the host"),
+        ),
+    };
+    Some(Verdict::new(near.how, why, remedy))
 }
 
 /// D4.

@@ -33,13 +33,28 @@ pub struct Near {
     pub name: String,
     /// Whether it is answered.
     pub served: bool,
+    /// The host that it is of, where that is not served.
+    #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
+    pub of: Option<Of>,
+}
+
+/// A host of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Of {
+    /// With `*.` for a wildcard.
+    pub host: String,
+    /// `namespace/name`, or where in which file.
+    pub object: String,
+    /// `spec.hosts[N]`.
+    pub field: String,
 }
 
 /// Served ones first, then the nearest.
 impl Ord for Near {
     fn cmp(&self, other: &Near) -> Ordering {
         let key = |near: &Near| (!near.served, near.how, near.letters);
-        key(self).cmp(&key(other)).then_with(|| self.name.cmp(&other.name))
+        key(self).cmp(&key(other)).then_with(|| (&self.name, &self.of).cmp(&(&other.name, &other.of)))
     }
 }
 
@@ -80,6 +95,10 @@ pub(super) fn guesses(zones: &Zones, name: &Name, zone: Option<(&Zone, usize)>) 
         return guesses;
     }
     let mut guess = |how: Cause, labels: &[&[u8]], zone: Option<&Zone>| {
+        // The apex of a zone is nobody's slip.
+        if labels.is_empty() {
+            return;
+        }
         let mut wire: Vec<u8> = Vec::new();
         for label in labels {
             wire.push(label.len() as u8);
@@ -102,9 +121,16 @@ pub(super) fn guesses(zones: &Zones, name: &Name, zone: Option<(&Zone, usize)>) 
             guess(Cause::SvcInName, plain, Some(other));
         }
     }
-    // The zone twice: what a search path makes of a name that was right.
+    // The zone twice, or a zone and the cluster's own names: what a search path makes of a name that was right.
     if zone.is_some() {
         guess(Cause::SearchPath, &labels, None);
+    }
+    if let Some(rest) = without_cluster {
+        guess(Cause::SearchPath, rest, None);
+        if let Some(rest) = rest.strip_suffix(&[&b"svc"[..]]) {
+            guess(Cause::SearchPath, rest, None);
+            rest.split_last().into_iter().for_each(|(_, rest)| guess(Cause::SearchPath, rest, None));
+        }
     }
     for other in zones.iter().filter(|other| zone.is_none_or(|(zone, _)| zone.index() != other.index())) {
         guess(if zone.is_some() { Cause::OtherZone } else { Cause::ZoneMissing }, &labels, Some(other));
@@ -138,7 +164,7 @@ pub(super) fn look_up(table: &Table, guesses: Vec<(Cause, Name)>, found: &mut Fo
             || matches!(how, Cause::SvcInName | Cause::SearchPath | Cause::OtherZone | Cause::ZoneMissing)
                 && matches!(reader.find(zone, host.name.wire(), apex_at), crate::zone::Found::Host(_));
         if served {
-            found.insert(Near { how, letters: 0, name: host.name.to_string(), served });
+            found.insert(Near { how, letters: 0, name: host.name.to_string(), served, of: None });
         }
     }
 }

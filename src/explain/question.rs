@@ -6,6 +6,7 @@ use hickory_proto::rr::RecordType;
 
 use crate::limits;
 use crate::wire::name::{Name, NameError};
+use crate::zone::reverse;
 
 /// Characters of a name that are told; more than any name has.
 const LONGEST: usize = 300;
@@ -19,7 +20,7 @@ pub struct Question {
     pub text: String,
     /// The name, or why it is none.
     pub name: Result<Name, String>,
-    /// The name that may have been meant, where it is none.
+    /// The name that may have been meant, where it is none: an address's, or one in the text.
     pub meant: Option<Name>,
     /// At least one.
     pub types: Vec<RecordType>,
@@ -42,7 +43,11 @@ impl Question {
             return Err(format!("{} types are too many; ask for {MOST_TYPES} at a time", read.len()));
         }
         let name = parse(text);
-        let meant = if name.is_ok() { None } else { tidy(text) };
+        let meant = match text.parse() {
+            Ok(address) => Some(reverse::name_of(address)),
+            Err(_) if name.is_err() => tidy(text),
+            Err(_) => None,
+        };
         Ok(Question { text: limits::shorten(text, LONGEST), name, meant, types: read })
     }
 }
@@ -84,12 +89,21 @@ pub(super) fn tidy(text: &str) -> Option<Name> {
     let host = host.split(['/', '?', '#']).next()?;
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     let host = host.split_once(':').map_or(host, |(host, _)| host);
+    // Without a letter it is another name.
+    if host.contains(is_foreign) {
+        return None;
+    }
     let labels = host.split(['.', '。']).map(|label| {
         let kept = label.chars().filter(|c| c.is_ascii_alphanumeric() || ['-', '_'].contains(c));
         kept.collect::<String>()
     });
     let labels: Vec<String> = labels.filter(|label| !label.is_empty()).collect();
     parse(&labels.join(".")).ok()
+}
+
+/// A letter or digit that a name has only in punycode.
+pub(super) fn is_foreign(c: char) -> bool {
+    !c.is_ascii() && c.is_alphanumeric()
 }
 
 #[cfg(test)]
@@ -114,9 +128,13 @@ mod tests {
             assert!(question.name.is_err(), "{text}");
             assert_eq!(question.meant.map(|name| name.to_string()).as_deref(), Some(meant), "{text}");
         }
-        for text in ["", "..", "240.0.0.1", "::1", "***"] {
-            assert!(Question::new(text, &[]).is_ok_and(|question| question.name.is_err()), "{text}");
+        for text in ["", "..", "***", "ünï.global"] {
+            let question = Question::new(text, &[]).expect("no types");
+            assert!(question.name.is_err() && question.meant.is_none(), "{text}");
         }
+        let address = Question::new("240.0.0.1", &[]).expect("no types");
+        assert!(address.name.is_err());
+        assert_eq!(address.meant.map(|name| name.to_string()).as_deref(), Some("1.0.0.240.in-addr.arpa"));
         for text in ["Echo.Default.GLOBAL.", "*.bar.global", "_x._tcp.a.global"] {
             assert!(Question::new(text, &[]).is_ok_and(|question| question.name.is_ok()), "{text}");
         }

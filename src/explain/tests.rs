@@ -56,7 +56,8 @@ impl World {
     fn explain_within(&self, name: &str, types: &[&str], budget: usize) -> Explanation {
         let types: Vec<String> = types.iter().map(|rtype| (*rtype).to_owned()).collect();
         let question = Question::new(name, &types).expect("types");
-        explain(&Subject { index: &self.index, responder: &self.responder, serving: true, budget }, &question)
+        let (index, responder) = (&self.index, &self.responder);
+        explain(&Subject { index, responder, serving: true, services: false, budget }, &question)
     }
 }
 
@@ -291,8 +292,11 @@ fn who_asks_and_when_makes_no_difference_to_the_reply() {
 #[test]
 fn an_explanation_survives_json() {
     let world =
-        World::new(&[entry("a/x", 1, "x.global", &["240.0.0.1"]), entry("a/y", 1, "*.y.global", &[])]);
-    for asked in ["x.global", "a.y.global", "nobody.global", "a..b", "x.mesh"] {
+        World::new(&[entry("a/x", 1, "x.global", &["240.0.0.1"]), entry("a/y", 1, "*.team.global", &[])]);
+    let near = world.explain("a.teem.global", &[]).near;
+    let of = Of { host: "*.team.global".into(), object: "a/y".into(), field: "spec.hosts[0]".into() };
+    assert_eq!(near.iter().map(|near| near.of.clone()).collect::<Vec<_>>(), [Some(of)]);
+    for asked in ["x.global", "a.team.global", "a.teem.global", "nobody.global", "a..b", "x.mesh"] {
         let mut explained = world.explain(asked, &[]);
         explained.forwarding = Some(Forwarding::unknown("global", "nobody looked"));
         let json = serde_json::to_value(&explained).expect("JSON");

@@ -127,7 +127,11 @@ pub(super) fn write(explanation: &Explanation) -> String {
     for (at, near) in explanation.near.iter().enumerate() {
         let heading = if at == 0 { "Near" } else { "" };
         let served = if near.served { "" } else { ", which is not served" };
-        page.head(heading, &format!("{} ({}){served}", near.name, near.how.as_str()));
+        let of = near
+            .of
+            .as_ref()
+            .map_or_else(String::new, |of| format!(": {} {} of {}", of.field, of.host, of.object));
+        page.head(heading, &format!("{} ({}){served}{of}", near.name, near.how.as_str()));
     }
     for (at, below) in explanation.below.iter().enumerate() {
         page.head(if at == 0 { "Below" } else { "" }, below);

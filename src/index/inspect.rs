@@ -165,21 +165,16 @@ impl Index {
         (inspected.collect(), claimants.len())
     }
 
-    /// Hosts that are not served, by their entries' own fault or by a setting, for which `wants` says so; it is shown each
-    /// as it is written, with its finding's code. At most `most` are looked at; returns whether these were all.
-    pub fn unserved(
-        &self,
-        most: usize,
-        mut wants: impl FnMut(&str, Code) -> bool,
-        found: &mut Vec<UnservedHost>,
-    ) -> bool {
+    /// Shows `look` the hosts that are not served, by their entries' own fault or by a setting: each as it is written, with
+    /// its finding's code, and all of it for who asks. At most `most` are looked at; returns whether these were all.
+    pub fn unserved(&self, most: usize, mut look: impl FnMut(&str, Code, &dyn Fn() -> UnservedHost)) -> bool {
         let numbers: Vec<Number> = lock(&self.entries).by_identity.iter().copied().collect();
         let mut left = most;
         self.in_steps(&numbers, |entries, number| {
             if left == 0 {
                 return 0;
             }
-            let looked = self.unserved_of(entries, *number, left, &mut wants, found);
+            let looked = self.unserved_of(entries, *number, left, &mut look);
             left = left.saturating_sub(looked.max(1));
             looked
         });
@@ -191,24 +186,21 @@ impl Index {
         entries: &Entries,
         number: Number,
         most: usize,
-        wants: &mut impl FnMut(&str, Code) -> bool,
-        found: &mut Vec<UnservedHost>,
+        look: &mut impl FnMut(&str, Code, &dyn Fn() -> UnservedHost),
     ) -> usize {
         let Some(entry) = entries.view(number) else { return 0 };
         let mut looked = 0;
         for (tag, host) in entry.unserved().take(most) {
             looked += 1;
             let unserved = Unserved::new(tag, "");
-            if wants(host, unserved.reason) {
-                found.push(UnservedHost {
-                    id: self.id(&entry),
-                    field: format!("spec.hosts[{}]", unserved.field),
-                    host: host.to_owned(),
-                    code: unserved.reason,
-                    why: String::new(),
-                    remedy: String::new(),
-                });
-            }
+            look(host, unserved.reason, &|| UnservedHost {
+                id: self.id(&entry),
+                field: format!("spec.hosts[{}]", unserved.field),
+                host: host.to_owned(),
+                code: unserved.reason,
+                why: String::new(),
+                remedy: String::new(),
+            });
         }
         for finding in entries.findings.get(&number).into_iter().flatten() {
             looked += 1;
@@ -220,11 +212,14 @@ impl Index {
                     | Code::HostInvalid
                     | Code::Placeholder
             ) && finding.field.starts_with("spec.hosts");
-            if of_a_host && wants(&finding.value, finding.code) {
-                found.push(UnservedHost {
+            // One host as a text, where a list of them belongs; a finding has its JSON.
+            let quoted = finding.value.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            let only = quoted.filter(|_| finding.code == Code::FieldType && finding.field == "spec.hosts");
+            if let Some(host) = only.or(of_a_host.then_some(&*finding.value)) {
+                look(host, finding.code, &|| UnservedHost {
                     id: self.id(&entry),
                     field: finding.field.clone(),
-                    host: finding.value.clone(),
+                    host: host.to_owned(),
                     code: finding.code,
                     why: finding.why.clone(),
                     remedy: finding.remedy.clone(),

@@ -257,6 +257,33 @@ fn a_running_server_says_what_its_files_say() {
     assert!(changed["changed"]["zoneChanged"].is_string(), "{changed:#}");
 }
 
+/// [I1] [D22] [D23] [D24]
+#[test]
+fn whatever_is_answered_has_the_ttl_of_its_reply() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("entry.json");
+    let entry = json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+        "metadata": {"name": "db", "annotations": {"globaldns.io/ttl": "77"}},
+        "spec": {"hosts": ["db.prod.global"], "addresses": ["240.0.0.1"], "ports": [{"number": 80, "name": "http"}]}});
+    std::fs::write(&file, entry.to_string()).expect("written");
+    for (name, rtype, seconds) in [
+        ("db.prod.global", "A", 77),
+        ("db.prod.global", "TXT", 0),
+        ("_http._tcp.db.prod.global", "SRV", 77),
+        ("1.0.0.240.in-addr.arpa", "PTR", 77),
+    ] {
+        let file = file.to_str().expect("a path");
+        let flags = ["--srv", "--txt", "--reverse", "240.0.0.0/8", "-o", "json", "--file", file];
+        let found = explain(&[&[name, "--type", rtype], &flags[..]].concat()).stdout;
+        let found: Value = serde_json::from_str(&found).expect("JSON");
+        assert_eq!(found["ttl"]["seconds"], seconds, "{rtype}: {found:#}");
+        let reply = found["replies"][0]["text"].as_str().expect("a reply");
+        let record = [&format!("{name}."), &seconds.to_string(), "IN", rtype].join(" ");
+        let lines = reply.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert!(lines.into_iter().any(|line| line.starts_with(&record)), "{record} in {reply}");
+    }
+}
+
 /// [I1] [X1]
 #[test]
 fn bad_questions_and_servers_are_told() {

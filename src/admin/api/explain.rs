@@ -36,8 +36,13 @@ impl Api {
     /// Looks at all hosts, if need be.
     pub(super) fn explain(&self, question: &Question) -> Explained {
         let responder = self.responder.for_everybody();
-        let subject =
-            Subject { index: &self.index, responder: &responder, serving: true, budget: explain::BUDGET };
+        let subject = Subject {
+            index: &self.index,
+            responder: &responder,
+            serving: true,
+            services: self.services,
+            budget: explain::BUDGET,
+        };
         let mut explanation = explain::explain(&subject, question);
         let places = self.metrics.stub_domain_places();
         let looks_after = self.metrics.stub_domains_view().is_some();

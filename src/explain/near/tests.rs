@@ -117,6 +117,7 @@ fn served_names_come_first() {
         letters,
         name: name.to_owned(),
         served,
+        of: None,
     };
     for served_first in [true, false] {
         let mut found = Found::default();
