@@ -249,7 +249,7 @@ fn called_plugin_an_argument_it_does_not_know_is_bad_usage() {
         (&["serve"], "globaldns: plugin: \"serve\" is no flag, and there are only flags; leave it out\n"),
         (
             &["--default-address=here"],
-            "error: invalid value 'here' for '--default-address <IP>': invalid IP address syntax\n\nFor more \
+            "error: invalid value 'here' for '--default-address <IP>': write an IP address such as 10.96.0.53 or fd00::35\n\nFor more \
              information, try '--help'.\n",
         ),
     ] {

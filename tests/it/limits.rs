@@ -343,13 +343,14 @@ fn owners_of_nothing_and_owners_that_are_none_are_refused() {
         ("cluster2=a", "--zone-owner: \"cluster2\" is in none of the zones"),
         ("global", "--zone-owner \"global\" names no zone; write ZONE=NAMESPACE"),
         ("a,global=b", "--zone-owner \"a,global=b\" names no zone"),
-        ("global=", "--zone-owner \"\" is not a namespace"),
-        ("global=a,", "--zone-owner \"\" is not a namespace"),
-        ("global=A_b", "--zone-owner \"A_b\" is not a namespace"),
+        ("global=", "--zone-owner \"VALUE\": \"\" is not a namespace"),
+        ("global=a,", "--zone-owner \"VALUE\": \"\" is not a namespace"),
+        ("global=A_b", "--zone-owner \"VALUE\": \"A_b\" is not a namespace"),
         ("*.global=a", "--zone-owner \"*.global\" is not a usable name"),
         ("=a", "--zone-owner \"\" is not a usable name"),
     ] {
         let message = refused(&["export", "--file", "examples/gke", "--zone-owner", value]);
+        let wanted = wanted.replace("VALUE", value);
         assert!(message.starts_with(&format!("globaldns: {wanted}")), "{value}: {message}");
     }
 }
