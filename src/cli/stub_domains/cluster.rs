@@ -10,7 +10,7 @@ use clap::{ArgAction, Args};
 use jiff::Timestamp;
 use kube::Client;
 
-use self::print::{Progress, for_programs, print_answers, print_plan, print_state};
+use self::print::{Progress, answers, for_programs, plan, state};
 use super::{Output, StubArgs, Target, called, print};
 use crate::config::{ConfigError, host_name};
 use crate::stub::Stub;
@@ -210,12 +210,10 @@ impl Session {
             return print(&text);
         }
         if dry_run {
-            seen.iter().for_each(print_plan);
-            println!("# dry run: the API server has checked this and kept nothing");
-        } else {
-            seen.iter().for_each(|layer| print_state(layer, self.output));
+            let plans: String = seen.iter().map(plan).collect();
+            return print(&format!("{plans}# dry run: the API server has checked this and kept nothing\n"));
         }
-        Ok(())
+        print(&seen.iter().map(|layer| state(layer, self.output)).collect::<String>())
     }
 }
 
@@ -231,7 +229,7 @@ impl Plan {
             let seen = session.look().await?;
             match for_programs(session.output, &seen)? {
                 Some(text) => print(&text)?,
-                None => seen.iter().for_each(print_plan),
+                None => print(&seen.iter().map(plan).collect::<String>())?,
             }
             let refused = seen.iter().any(|layer| matches!(layer.planned.outcome, Outcome::Refused(_)));
             Ok(ExitCode::from(u8::from(refused)))
@@ -252,8 +250,8 @@ impl Status {
             match for_programs(session.output, &seen)? {
                 Some(text) => print(&text)?,
                 None => {
-                    seen.iter().for_each(|layer| print_state(layer, session.output));
-                    seen.iter().for_each(print_answers);
+                    let states = seen.iter().map(|layer| state(layer, session.output));
+                    print(&states.chain(seen.iter().map(answers)).collect::<String>())?;
                 }
             }
             let resolves = seen.iter().all(answers_as_it_stands);

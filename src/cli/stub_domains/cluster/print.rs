@@ -43,44 +43,45 @@ impl Drop for Progress {
     }
 }
 
-pub(super) fn print_plan(seen: &Seen) {
+pub(super) fn plan(seen: &Seen) -> String {
     let planned = &seen.planned;
     let layer = &planned.layer;
-    println!("# {}: {} ({})", layer.role.as_str(), layer.place.name(), layer.flavour.name());
-    for why in &layer.why {
-        println!("#   {why}");
-    }
-    for who in &layer.managed_by {
-        println!("#   also written by {who}");
-    }
-    for note in &planned.notes {
-        println!("#   note: {note}");
-    }
-    match &planned.outcome {
-        Outcome::InPlace => println!("# nothing to do: it is as it should be"),
-        Outcome::Refused(refusal) => println!("# nothing is written: {refusal}"),
-        Outcome::Change(change) => print!("{}", change.diff(&layer.place.name())),
+    let mut text = format!("# {}: {} ({})\n", layer.role.as_str(), layer.place.name(), layer.flavour.name());
+    text.extend(layer.why.iter().map(|why| format!("#   {why}\n")));
+    text.extend(layer.managed_by.iter().map(|who| format!("#   also written by {who}\n")));
+    text.extend(planned.notes.iter().map(|note| format!("#   note: {note}\n")));
+    text += &match &planned.outcome {
+        Outcome::InPlace => "# nothing to do: it is as it should be\n".to_owned(),
+        Outcome::Refused(refusal) => format!("# nothing is written: {refusal}\n"),
+        Outcome::Change(change) => change.diff(&layer.place.name()),
         Outcome::Emit(text) => {
-            println!("# nothing is written here; what to tell its owner:");
-            println!("{}", text.trim_end());
+            format!("# nothing is written here; what to tell its owner:\n{}\n", text.trim_end())
         }
-    }
+    };
+    text
 }
 
-pub(super) fn print_state(seen: &Seen, output: Output) {
+pub(super) fn state(seen: &Seen, output: Output) -> String {
     let entry = &seen.entry;
     let layer = &seen.planned.layer;
-    println!("{}: {}: {}: {}", layer.role.as_str(), layer.place.name(), entry.state.as_str(), entry.message);
+    let mut text = format!(
+        "{}: {}: {}: {}\n",
+        layer.role.as_str(),
+        layer.place.name(),
+        entry.state.as_str(),
+        entry.message
+    );
     if output == Output::Wide {
-        println!("  {}", layer.flavour.name());
-        entry.since.iter().for_each(|since| println!("  in this state since {since}"));
-        layer.why.iter().for_each(|why| println!("  {why}"));
-        layer.managed_by.iter().for_each(|who| println!("  also written by {who}"));
-        seen.planned.notes.iter().for_each(|note| println!("  note: {note}"));
+        text += &format!("  {}\n", layer.flavour.name());
+        text.extend(entry.since.iter().map(|since| format!("  in this state since {since}\n")));
+        text.extend(layer.why.iter().map(|why| format!("  {why}\n")));
+        text.extend(layer.managed_by.iter().map(|who| format!("  also written by {who}\n")));
+        text.extend(seen.planned.notes.iter().map(|note| format!("  note: {note}\n")));
     }
-    if let Outcome::Emit(text) = &seen.planned.outcome {
-        println!("{}", text.trim_end());
+    if let Outcome::Emit(emitted) = &seen.planned.outcome {
+        text += &format!("{}\n", emitted.trim_end());
     }
+    text
 }
 
 /// How many addresses prove every zone, of how many.
@@ -91,13 +92,12 @@ fn proved(answers: &[Asked]) -> (usize, usize) {
     (servers.len() - failing.len(), servers.len())
 }
 
-pub(super) fn print_answers(seen: &Seen) {
+pub(super) fn answers(seen: &Seen) -> String {
     let (proved, all) = proved(&seen.answers);
-    let layer = &seen.planned.layer;
-    println!("{}: {proved} of {all} addresses of cluster DNS proved", layer.role.as_str());
-    for asked in &seen.answers {
-        println!("  {asked}");
-    }
+    let role = seen.planned.layer.role.as_str();
+    let mut text = format!("{role}: {proved} of {all} addresses of cluster DNS proved\n");
+    text.extend(seen.answers.iter().map(|asked| format!("  {asked}\n")));
+    text
 }
 
 pub(super) fn for_programs(output: Output, seen: &[Seen]) -> anyhow::Result<Option<String>> {
