@@ -19,7 +19,7 @@ use crate::explain::{self, Explanation, Forwarding, Question, Subject};
 use crate::serve::responder::{Responder, Settings};
 use crate::source::advertise::{self, ServiceName};
 use crate::source::cluster::Access;
-use crate::stub::plan::plan;
+use crate::stub::plan::{Outcome, plan};
 use crate::stub::survey::Survey;
 use crate::stub::{DNS_PORT, Ours, Stub, layout};
 use crate::telemetry::{self, LogFormat};
@@ -122,11 +122,23 @@ async fn forwarding(config: &TableConfig, access: &Access, zone: &str) -> anyhow
     } else {
         config.advertise_addresses.clone()
     };
-    let servers = servers.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT));
-    let stub = Stub::new([&config.zones[..], &config.reverse].concat(), servers)?;
-    let survey = Survey::read_for(&access.client()?, Some(&stub)).await?;
-    let layers = layout::layers(&survey).into_iter();
-    let planned: Vec<_> =
-        layers.map(|layer| plan(&survey, layer, Some(&stub), &Ours::default().with(&stub), false)).collect();
-    Ok(Forwarding::of(&planned, zone))
+    let servers: Vec<_> = servers.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT)).collect();
+    let plain = Stub::new(config.zones.clone(), servers.clone())?;
+    let whole = Stub::new([&config.zones[..], &config.reverse].concat(), servers)?;
+    let survey = Survey::read_for(&access.client()?, Some(&whole)).await?;
+    let ours = Ours::default().with(&whole);
+    let planned = |stub: &Stub| -> Vec<_> {
+        let layers = layout::layers(&survey).into_iter();
+        layers.map(|layer| plan(&survey, layer, Some(stub), &ours, false)).collect()
+    };
+    let mut of_whole = planned(&whole);
+    if config.zones.iter().any(|own| own.to_string() == zone) {
+        // Reverse zones that do not lead here are another question.
+        for (whole, plain) in of_whole.iter_mut().zip(planned(&plain)) {
+            if matches!(plain.outcome, Outcome::InPlace) {
+                *whole = plain;
+            }
+        }
+    }
+    Ok(Forwarding::of(&of_whole, zone))
 }

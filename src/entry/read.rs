@@ -38,7 +38,10 @@ impl Entry {
         let mut reading = Reading { fields: Fields::new(object, &id), zones, unserved: Vec::new() };
         reading.fields.require_map(&["metadata"]);
         reading.fields.require_map(&["spec"]);
-        reading.identity();
+        // An API server has seen to that itself.
+        if matches!(id.origin, Origin::Document { .. }) {
+            reading.identity();
+        }
         let created = reading.created();
         let ttl = reading.ttl();
         let resolution_none = reading.resolution_none();

@@ -617,7 +617,9 @@ fn no_host_lies_in_a_reverse_zone() {
 fn a_namespace_or_name_that_no_object_has_is_a_finding() {
     let read = |metadata: Value| {
         let spec = json!({"hosts": ["a.global"], "addresses": ["240.0.0.1"]});
-        let entry = read(&json!({"metadata": metadata, "spec": spec}));
+        let object = json!({"metadata": metadata, "spec": spec});
+        let origin = Origin::Document { path: "a.yaml".into(), position: (1, 0) };
+        let entry = Entry::read(&object, origin, &zones(), &Rules::default());
         (entry.id.namespace.to_string(), entry.claims.len(), findings(&entry))
     };
     let cases = [

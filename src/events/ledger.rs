@@ -279,7 +279,7 @@ impl Ledger {
     /// It was told that many wait.
     pub fn told_of_many(&mut self) {
         if let Some(book) = &mut self.book {
-            book.many_told = true;
+            (book.many_told, book.many_due) = (true, None);
             book.changes += 1;
         }
     }

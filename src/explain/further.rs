@@ -160,11 +160,15 @@ pub(super) fn not_reversed(evidence: &Evidence<'_>, name: &Name) -> Option<Verdi
     let addresses = reverse::addresses(name.wire())?;
     let (address, last) = (*addresses.start(), *addresses.end());
     // What only meshes take addresses from, else a network that may be somebody's alone.
-    let length = match address {
-        IpAddr::V4(v4) if v4.octets()[0] >= 240 => 8,
-        IpAddr::V4(_) => 24,
-        IpAddr::V6(_) => 64,
+    let length = match (address, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            let usual = if first.octets()[0] >= 240 { 8 } else { 24 };
+            usual.min((first.to_bits() ^ last.to_bits()).leading_zeros())
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => 64.min((first.to_bits() ^ last.to_bits()).leading_zeros()),
+        _ => return None,
     };
+    let length = u8::try_from(length).ok()?;
     let network = IpNet::new(address, length).ok()?.trunc();
     if reverse::zones(&[network]).is_err() {
         return None;
@@ -234,6 +238,10 @@ fn joined(front: &[&[u8]]) -> String {
 fn no_host_of_service(evidence: &Evidence<'_>, name: &Name) -> Option<Verdict> {
     let (front, host) = as_service(evidence, name)?;
     if evidence.near.first().is_some_and(|near| near.served) {
+        return None;
+    }
+    // One host is looked for, not that of a service of a service.
+    if name::labels(host.wire()).take(2).any(|label| matches!(label, b"_tcp" | b"_udp")) {
         return None;
     }
     let question = Question {

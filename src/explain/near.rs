@@ -162,7 +162,9 @@ pub(super) fn look_up(table: &Table, guesses: Vec<(Cause, Name)>, found: &mut Fo
         let host = Host { name, wildcard: false };
         let served = table.has(&host)
             || matches!(how, Cause::SvcInName | Cause::SearchPath | Cause::OtherZone | Cause::ZoneMissing)
-                && matches!(reader.find(zone, host.name.wire(), apex_at), crate::zone::Found::Host(_));
+                && matches!(reader.find(zone, host.name.wire(), apex_at), crate::zone::Found::Host(_))
+                // Below a wildcard at an apex is every name.
+                && reader.answering_wildcard(zone, host.name.wire(), apex_at).is_none_or(|at| at < apex_at);
         if served {
             found.insert(Near { how, letters: 0, name: host.name.to_string(), served, of: None });
         }

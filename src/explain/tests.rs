@@ -342,3 +342,11 @@ fn a_name_that_comes_and_goes_is_explained() {
         }
     });
 }
+
+/// [I2] [S7] However many services a name has in front, one host is looked for.
+#[test]
+fn a_service_of_services_is_looked_for_once() {
+    let world = World::new(&[entry("foo/bar", 1_700_000_000, "bar.foo.global", &["240.0.0.1"])]);
+    let explained = world.explain(&format!("{}gone.global", "_tcp.".repeat(40)), &["SRV"]);
+    assert!(!explained.resolves && explained.why.matches("service of").count() <= 1, "{}", explained.why);
+}

@@ -136,8 +136,7 @@ impl LoadError {
     /// Where in the file: line and column, from 1.
     pub fn position(&self) -> Option<(u64, u64)> {
         match self {
-            // serde_json counts from 0 behind the end of a line.
-            LoadError::Syntax { line, column, .. } => Some(((*line).max(1), (*column).max(1))),
+            LoadError::Syntax { line, column, .. } => Some((*line, *column)),
             _ => None,
         }
     }
@@ -533,6 +532,8 @@ fn json_error(path: &Path, error: serde_json::Error) -> LoadError {
     }
     let (line, column) = (error.line() as u64, error.column() as u64);
     let message = without_place(error.to_string(), line, column);
+    // Behind the end of a line it counts from 0.
+    let (line, column) = (line.max(1), column.max(1));
     LoadError::Syntax { path: path.to_owned(), line, column, format: "JSON", message }
 }
 

@@ -112,13 +112,20 @@ pub async fn told(client: &Client) -> Told {
         cidrs.iter().for_each(|text| add(text, Holder::Services, &mut told.ranges));
         return told;
     }
+    let none = || Unlisted { why: "there are none".to_owned(), lasts: true };
+    // What fails now may tell of more than the Services do.
+    if let Err(why) = &first
+        && !why.lasts
+    {
+        told.no_services = Some((why.clone(), none()));
+        return told;
+    }
     let ranges = &mut told.ranges;
     let listed = list::<Service>(client, PAGE, |service| {
         let addresses = cluster_ips(&service);
         ranges.extend(addresses.into_iter().map(|ip| Range { net: ip.into(), holder: Holder::Services }));
     });
     if let Err(services) = listed.await {
-        let none = || Unlisted { why: "there are none".to_owned(), lasts: true };
         told.no_services = Some((first.err().unwrap_or_else(none), services));
     }
     told

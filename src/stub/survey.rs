@@ -20,9 +20,9 @@ use crate::source::ranges::{self, Told};
 pub const KUBE_SYSTEM: &str = "kube-system";
 /// Where OpenShift and MicroShift keep it.
 const OPENSHIFT_DNS: &str = "openshift-dns";
-/// Longest wait for the whole survey: a dozen small reads.
 /// How often the nodes and Services of the cluster are read, where a reverse zone takes that (T4).
 const RANGES: Duration = Duration::from_secs(300);
+/// Longest wait for the whole survey: a dozen small reads.
 const SURVEY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A namespace and a name.

@@ -14,7 +14,8 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Json};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::parameters::Parameters;
 use super::reply::Refused;
@@ -105,17 +106,28 @@ fn admit(peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
+/// The same as it is sent, with whatever in its fields.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sent {
+    level: Option<Value>,
+    seconds: Option<Value>,
+}
+
 fn read(body: &[u8]) -> Result<Wanted, Refused> {
     const MAP: &str = "send a map such as {\"level\": \"debug\", \"seconds\": 600}";
-    let mut map: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
-        Refused::parameter("body", &String::from_utf8_lossy(body), error.to_string(), MAP)
-    })?;
-    let level = match map.remove("level") {
+    let refuse = |why: String| Refused::parameter("body", &String::from_utf8_lossy(body), why, MAP);
+    // A list would do for the fields of a struct.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(refuse("it is no map".to_owned()));
+    }
+    let sent: Sent = serde_json::from_slice(body).map_err(|error| refuse(error.to_string()))?;
+    let level = match sent.level {
         Some(Value::String(level)) => level,
         Some(other) => return Err(Refused::parameter("level", &other.to_string(), "it is no string", MAP)),
         None => return Err(Refused::parameter("level", "", "it is missing", MAP)),
     };
-    let seconds = match map.remove("seconds").filter(|seconds| !seconds.is_null()) {
+    let seconds = match sent.seconds {
         None => None,
         Some(seconds) => {
             Some(seconds.as_u64().filter(|seconds| SECONDS.contains(seconds)).ok_or_else(|| {
@@ -129,10 +141,7 @@ fn read(body: &[u8]) -> Result<Wanted, Refused> {
             })?)
         }
     };
-    match map.keys().next() {
-        Some(other) => Err(Refused::parameter("body", other, "there is no such field", MAP)),
-        None => Ok(Wanted { level, seconds }),
-    }
+    Ok(Wanted { level, seconds })
 }
 
 #[cfg(test)]
@@ -188,7 +197,8 @@ mod tests {
             (r#"{"level": "debug", "seconds": 0}"#, "seconds", "0"),
             (r#"{"level": "debug", "seconds": 86401}"#, "seconds", "86401"),
             (r#"{"level": "debug", "seconds": "5"}"#, "seconds", "\"5\""),
-            (r#"{"level": "debug", "minutes": 5}"#, "body", "minutes"),
+            (r#"{"level": "debug", "minutes": 5}"#, "body", r#"{"level": "debug", "minutes": 5}"#),
+            (r#"{"level": "debug", "level": "off"}"#, "body", r#"{"level": "debug", "level": "off"}"#),
             (r#"{"level": 5}"#, "level", "5"),
         ] {
             let refused = read(bad.as_bytes()).expect_err("refused");

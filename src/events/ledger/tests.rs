@@ -270,6 +270,19 @@ fn a_flood_is_one_also_for_the_next_leader() {
     assert!(next.many.is_empty(), "{:?}", next.many);
 }
 
+/// [F4] Once none was left the next flood is another one, however soon it comes.
+#[test]
+fn a_second_flood_is_told_at_once() {
+    let mut scene = Scene::leads(Record::default());
+    for floods in 1..=2 {
+        scene.finds(flood(100));
+        scene.pass(MINUTE);
+        assert_eq!(scene.many.len(), floods);
+        scene.finds([]);
+        scene.pass(MINUTE);
+    }
+}
+
 /// [F4] Where that word is refused it comes later, and rarely.
 #[test]
 fn a_flood_that_could_not_be_told_is_told_later() {
