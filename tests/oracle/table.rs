@@ -47,6 +47,8 @@ pub(crate) struct Table {
 pub(crate) struct Records {
     pub(crate) ttl: Option<u32>,
     pub(crate) addresses: BTreeSet<IpAddr>,
+    /// The same in the order of the entries.
+    listed: Vec<IpAddr>,
     /// `_name._protocol`, and the port.
     pub(crate) services: BTreeSet<(String, u16)>,
 }
@@ -115,7 +117,8 @@ impl Table {
                 continue;
             }
             let records = self.hosts.entry(name).or_default();
-            records.addresses.extend(&addresses);
+            let new = addresses.iter().filter(|address| records.addresses.insert(**address));
+            records.listed.extend(new);
             records.services.extend(ports.iter().map(|(at, number)| {
                 let (name, _, protocol) = PORTS[*at];
                 (format!("_{}.{protocol}", name.to_ascii_lowercase()), *number)
@@ -167,8 +170,7 @@ impl Table {
         let services = self.hosts.iter().flat_map(|(host, records)| {
             records.services.iter().map(move |(service, _)| format!("{service}.{host}"))
         });
-        let addresses = self.hosts.values().flat_map(|records| &records.addresses).map(pointer_name);
-        services.chain(addresses.filter(|name| self.zone_of(name).is_some())).collect()
+        services.chain(self.hosts.values().flat_map(|records| self.pointing(records))).collect()
     }
 
     /// Writes the entries as some YAML files of some documents each.
@@ -200,9 +202,9 @@ impl Table {
         }
         let mut pointers: BTreeMap<String, Vec<(&String, u32)>> = BTreeMap::new();
         for (host, records) in &self.hosts {
-            for address in &records.addresses {
+            for name in self.pointing(records) {
                 let ttl = records.ttl.unwrap_or(DEFAULT_TTL);
-                pointers.entry(pointer_name(address)).or_default().push((host, ttl));
+                pointers.entry(name).or_default().push((host, ttl));
             }
         }
         for (name, hosts) in pointers.iter().filter(|(name, _)| self.zone_of(name) == Some(zone)) {
@@ -210,6 +212,13 @@ impl Table {
             lines.extend(hosts.iter().map(|(host, _)| format!("{name}. {ttl} IN PTR {host}.")));
         }
         lines
+    }
+
+    /// D22: where a host has PTR records.
+    fn pointing(&self, records: &Records) -> impl Iterator<Item = String> {
+        let of = |v4: bool| records.listed.iter().filter(move |address| address.is_ipv4() == v4);
+        let names = of(true).chain(of(false)).map(pointer_name);
+        names.filter(|name| self.zone_of(name).is_some()).take(16)
     }
 
     /// The zone that delegates a nested one (Z3).
