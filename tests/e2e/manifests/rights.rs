@@ -113,6 +113,8 @@ fn documented(profile: &str, namespace: &str, service: &str) -> BTreeSet<Right> 
             let mut rule = rule.clone();
             let of = role["metadata"]["namespace"].as_str();
             let here = match of {
+                // For reverse zones, which none of these profiles has.
+                None if rule["resources"] == json!(["servicecidrs"]) => false,
                 None => openshift || rule["resources"] == json!(["nodes"]),
                 Some("kube-system") => {
                     namespace == "kube-system" || (openshift && namespace == "openshift-dns")
